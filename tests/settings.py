@@ -1,0 +1,25 @@
+"""The test project's settings, cut off from this machine: no .env file, no broker until a fixture names one.
+
+Worker processes started by the `worker` fixture use these too; TASKQ_TEST_SETTINGS (JSON) is merged into TASKQ there,
+and the modules in TASKQ_TEST_TASKS (comma-separated) are imported for the tasks they hold.
+"""
+
+import json
+import os
+import tempfile
+
+os.environ["ENV_FILE"] = os.devnull
+os.environ.setdefault("DATA_DIR", tempfile.gettempdir() + f"/taskq-tests-{os.getuid()}")
+# Nobody listens there: a test that forgot its fixture fails instead of filling somebody's Redis.
+os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
+
+from testproject.settings import *  # noqa: F403
+from testproject.settings import INSTALLED_APPS, TASKQ
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp"]
+TASKQ = {**TASKQ, **json.loads(os.environ.get("TASKQ_TEST_SETTINGS", "{}"))}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
