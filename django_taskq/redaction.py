@@ -1,0 +1,60 @@
+"""Hides secrets in JSON before it is stored or shown: the values of keys such as `password` or `apiKey`, at any depth."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+REDACTED = "[redacted]"
+UNREADABLE = '"[hidden: it names a secret and could not be read as JSON]"'
+
+# Most arguments name no secret, so a few searches of the raw bytes decide whether to decode at all. (An alternation in one
+# regular expression takes ten times as long.) A key may spell its letters as \u0070, so such escapes are worth a look.
+_HINTS = (b"passw", b"token", b"secret", b"authorization", b"card", b"\\u00")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])").sub
+_SECRET = re.compile(
+    r"(?<![a-z])(?:password|passwd|token|secret|authorization|api[^a-z]*key|card)s?(?![a-z])"
+).search
+
+
+def is_secret(key: str) -> bool:
+    """Whether a key contains one of the words, as a word: `card_number`, `accessToken` and `X-API-Key` do, `discard` does not."""
+    return _SECRET(_CAMEL("_", key).lower()) is not None
+
+
+def _suspect(raw: bytes) -> bool:
+    lower = raw.lower()
+    for hint in _HINTS:
+        if hint in lower:
+            return True
+    return b"api" in lower and b"key" in lower
+
+
+def redact_json(raw: bytes) -> bytes:
+    """The JSON with each secret key's value replaced; unchanged, byte for byte, where there is none."""
+    if not _suspect(raw):
+        return raw
+    try:
+        value = msgspec.json.decode(raw)
+        return msgspec.json.encode(value) if redact(value) else raw
+    except (ValueError, RecursionError):  # msgspec.DecodeError and UnicodeDecodeError are ValueErrors
+        return UNREADABLE.encode()
+
+
+def redact(value: Any) -> bool:
+    """Replaces the values of secret keys inside `value`, in place; whether there were any. Nesting of any depth is walked."""
+    found = False
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            for key in item:
+                if isinstance(key, str) and is_secret(key):
+                    item[key] = REDACTED
+                    found = True
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return found

@@ -1,0 +1,114 @@
+"""Prunes the records: by age, and down to a number of rows. Small transactions, with pauses that let the recorder in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from django.db import InterfaceError, OperationalError, connections, router
+from django.db.models import Model, Q, QuerySet
+from django.utils import timezone
+
+from django_taskq.conf import Settings, get_settings
+from django_taskq.models import DeadTask, TaskResult
+
+logger = logging.getLogger(__name__)
+
+BATCH = 1000  # rows a transaction
+EVERY = 30.0  # seconds between rounds
+LAST_BACKOFF = 300.0  # seconds
+
+
+def prune(
+    now: dt.datetime | None = None, *, settings: Settings | None = None, progress: Callable[[int], object] | None = None
+) -> dict[str, int]:
+    """Deletes what is past its time and what exceeds `RETENTION_MAX_ROWS`; how many rows of which model.
+
+    `progress` is called after each batch with its number of rows; a true answer ends the round early. `now` defaults to
+    the present. A dead letter that nobody has dealt with is kept for the retention of failures, whatever the number of rows.
+    """
+    now, settings = now or timezone.now(), settings or get_settings()
+    deleted = {"TaskResult": 0, "DeadTask": 0}
+    for rows in _outdated(now, settings):
+        for count in _delete(rows):
+            deleted[rows.model.__name__] += count
+            if progress is not None and progress(count):
+                return deleted
+    return deleted
+
+
+def _outdated(now: dt.datetime, settings: Settings) -> Iterator[QuerySet[TaskResult] | QuerySet[DeadTask]]:
+    """What to delete, each in the order of an index. Made one after another, so the last sees what the others left."""
+    using = router.db_for_write(TaskResult)
+    results, dead = TaskResult.objects.using(using), DeadTask.objects.using(using)
+    kept, failed_kept = now - settings.retention, now - settings.retention_failed
+    for status in TaskResult.Status.values:
+        limit = failed_kept if status == TaskResult.Status.FAILED else kept
+        yield results.filter(status=status, finished_at__lt=limit).order_by("finished_at")
+    for state in DeadTask.State.values:
+        limit = failed_kept if state == DeadTask.State.DEAD else min(kept, failed_kept)
+        yield dead.filter(state=state, failed_at__lt=limit).order_by("failed_at")
+    # The newest row that is too many; older ones have smaller times, and equal ones smaller ids.
+    newest = results.order_by("-finished_at", "-id").values_list("finished_at", "id")
+    for finished_at, id in newest[settings.retention_max_rows : settings.retention_max_rows + 1]:
+        too_many = Q(finished_at__lt=finished_at) | Q(finished_at=finished_at, id__lte=id)
+        yield results.filter(too_many, finished_at__lte=finished_at).order_by("finished_at")
+
+
+def _delete(rows: QuerySet[TaskResult] | QuerySet[DeadTask]) -> Iterator[int]:
+    """Deletes in batches, by primary key: a transaction locks these rows and no range between them."""
+    manager: QuerySet[Model] = rows.model._base_manager.using(rows.db)  # type: ignore[assignment]
+    while True:
+        keys = list(rows.values_list("pk", flat=True)[:BATCH])
+        for start in range(0, len(keys), BATCH // 2):  # fits the parameters of every database in one statement
+            count, _ = manager.filter(pk__in=keys[start : start + BATCH // 2]).delete()
+            yield count
+        if len(keys) < BATCH:
+            return
+
+
+class Pruner:
+    """Prunes every 30 seconds."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Prunes until `stop` is set; an error is said once and costs nothing but time."""
+        pause, failures = EVERY / 3, 0
+        while not stop.wait(pause):
+            try:
+                self.run_once(stop)
+            except Exception as error:  # noqa: BLE001 - the next round may succeed
+                failures += 1
+                pause = min(LAST_BACKOFF, EVERY * 2 ** min(failures - 1, 6))
+                self._failed(error, failures)
+            else:
+                pause, failures = EVERY, 0
+        connections[router.db_for_write(TaskResult)].close()
+
+    def run_once(self, stop: threading.Event | None = None) -> dict[str, int]:
+        """One round; how many rows of which model were deleted."""
+        stop = stop or threading.Event()
+        began = time.monotonic()
+
+        def rest(_: int) -> bool:
+            """As long as the batch took: at most half of the time goes to pruning."""
+            nonlocal began
+            stopped = stop.wait(min(1.0, time.monotonic() - began))
+            began = time.monotonic()
+            return stopped
+
+        deleted = prune(progress=rest)
+        if any(deleted.values()):
+            logger.info("pruner: deleted %(TaskResult)d results and %(DeadTask)d dead letters", deleted)
+        return deleted
+
+    def _failed(self, error: Exception, failures: int) -> None:
+        connections[router.db_for_write(TaskResult)].close()
+        if failures > 1:
+            return
+        if isinstance(error, OperationalError | InterfaceError):
+            logger.warning("pruner: the database is away, trying again: %s", error)
+        else:
+            logger.exception("pruner: a round failed, trying again")
