@@ -1,0 +1,75 @@
+# `make help` lists the targets. Each makes the virtual environment it needs; PYTHON=... picks another interpreter
+# (its environment is .venv-<version>), DJANGO='django>=6.0,<6.1' a version of Django, ARGS=... is passed on.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+DJANGO ?=
+ARGS ?=
+
+VERSION := $(if $(filter python3,$(PYTHON)),,$(shell $(PYTHON) -c 'import sys; print("-%d.%d" % sys.version_info[:2])'))
+VENV := .venv$(VERSION)
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# The packages of Debian that `test-services` works with.
+PACKAGES := redis-server postgresql
+
+.PHONY: help demo test test-services services check format bench audit clean
+
+help:  ## this list
+	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
+	  printf 'make %-14s %s\n' "$$name" "$$text"; done
+
+demo: $(VENV)/.demo  ## a site with real tasks, here, now; ARGS=--once runs it to its end and prints the figures
+	@$(BIN)/python manage.py demo $(ARGS)
+
+test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bundled server, real worker processes
+	$(BIN)/python -m pytest -m "not services" $(ARGS)
+
+# The second run is the same behaviour on PostgreSQL and on Debian's Redis.
+test-services: $(VENV)/.test services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server
+	$(BIN)/python -m pytest -m services $(ARGS)
+	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
+	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" tests/broker tests/records tests/worker $(ARGS)
+
+# RUNLEVEL=1: the packages' own services need not run, the tests start theirs.
+services:
+	@dpkg -s $(PACKAGES) > /dev/null 2>&1 || { \
+	  $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $(PACKAGES); }
+
+check: $(VENV)/.dev  ## style, types and import layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## let ruff mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.demo  ## throughput, latency and memory, beside the floor
+	$(BIN)/python -m benchmarks $(ARGS)
+
+audit: $(VENV)/.dev  ## known vulnerabilities in what is installed
+	$(BIN)/pip-audit --skip-editable $(ARGS)
+
+clean:  ## remove what these targets made
+	rm -rf .venv* .demo .taskq var build dist *.egg-info .coverage* htmlcov
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: EXTRAS := demo,embedded
+$(VENV)/.test: EXTRAS := test
+$(VENV)/.dev: EXTRAS := dev
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' $(if $(DJANGO),'$(DJANGO)')
+	@touch $@
