@@ -1,0 +1,20 @@
+"""The Django app: finds the tasks of every installed app, registers the checks, connects middleware and producer."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class DjangoTaskqConfig(AppConfig):
+    name = "django_taskq"
+    label = "django_taskq"
+    verbose_name = "Task queue"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from django_taskq import checks, producer  # noqa: F401
+        from django_taskq.middleware import headers_for
+
+        producer.add_headers(headers_for)
+        autodiscover_modules("tasks")

@@ -1,0 +1,227 @@
+"""The settings: one dict, TASKQ, read once into a frozen dataclass. docs/configuration.md explains each key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+# A secret is given as it is, as "file:/path", or by a callable that is asked at each new connection.
+Secret = str | Callable[[], str] | None
+
+RECORD_CHOICES = ("all", "failures")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_LONGEST = timedelta(days=36_500)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """What a queue is declared with. There is nothing to choose yet; limits will be fields of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """TASKQ with its defaults filled in. Field names are the keys in lower case."""
+
+    broker: str = field(default="redis://127.0.0.1:6379/0", repr=False)  # may hold a password
+    broker_user: Secret = field(default=None, repr=False)
+    broker_password: Secret = field(default=None, repr=False)
+    broker_db: int | None = None
+    broker_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    namespace: str = "taskq"
+    queues: Mapping[str, QueueOptions] = field(default_factory=lambda: {"default": QueueOptions()})
+    task_defaults: Mapping[str, Any] = field(default_factory=dict)
+    record: str = "all"
+    retention: timedelta = timedelta(days=7)
+    retention_failed: timedelta = timedelta(days=90)
+    retention_max_rows: int = 1_000_000
+    outcome_window: float = 60.0  # seconds
+    max_outcomes: int | None = None  # None: 1,000,000, or what 25 % of maxmemory holds
+    max_payload_bytes: int = 1024 * 1024
+    middleware: tuple[str, ...] = ()
+    database: str = "default"
+
+
+def get_settings() -> Settings:
+    """The settings in force, read once; raises ImproperlyConfigured for a key or value that makes no sense."""
+    global _current
+    if _current is None:
+        _current = read_settings(getattr(django_settings, "TASKQ", {}))
+    return _current
+
+
+_current: Settings | None = None
+
+
+def _forget(setting: str, **_: object) -> None:
+    global _current
+    if setting == "TASKQ":
+        _current = None
+
+
+setting_changed.connect(_forget, dispatch_uid="django_taskq.conf")
+
+
+def read_settings(raw: Any) -> Settings:
+    """Settings from the TASKQ dict; raises ImproperlyConfigured, naming the key and what it takes."""
+    if not isinstance(raw, Mapping):
+        raise ImproperlyConfigured(f"TASKQ must be a dict of settings, not {_shown(raw)}.")
+    fields: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in _PARSERS:
+            raise ImproperlyConfigured(f"TASKQ has no key {key!r}.{close_match(key, _PARSERS)}")
+        try:
+            fields |= _PARSERS[key](key.lower(), value)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"TASKQ[{key!r}] {error}") from error
+    return Settings(**fields)
+
+
+def close_match(name: object, known: Collection[str]) -> str:
+    """A sentence for the end of an error: did you mean 'x', or all there are when nothing is close."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    close = close or [word for word in known if word.lower() == str(name).lower()]
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+
+
+def is_queue_name(name: object) -> bool:
+    """Whether a queue may be called that: 1 to 100 letters, digits, `_`, `.` and `-`."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+# --- parsers: (field name, value) -> fields; a ValueError says what is wrong ------------------------------------------
+
+Parser = Callable[[str, Any], dict[str, Any]]
+
+
+def _text(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a non-empty string, not {_shown(value)}.")
+    return {name: value}
+
+
+def _broker(name: str, value: Any) -> dict[str, Any]:
+    scheme, separator, _rest = _text(name, value)[name].partition("://")
+    if separator and scheme not in ("redis", "rediss", "unix", "embedded"):
+        # Not the address itself: it may hold a password.
+        raise ValueError(
+            f"has the unknown scheme {scheme!r}. Use redis://, rediss://, unix:// or embedded://, "
+            "or the name of a django-redis entry in CACHES."
+        )
+    return {name: value}
+
+
+def _secret(name: str, value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, str) and not callable(value):
+        # Not the value itself: it may be the secret.
+        raise ValueError(f'must be a string, "file:/path" or a callable, not {type(value).__name__}.')
+    return {name: value}
+
+
+def _whole(minimum: int, *, optional: bool = False) -> Parser:
+    def parse(name: str, value: Any) -> dict[str, Any]:
+        if value is None and optional:
+            return {name: None}
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise ValueError(f"must be a whole number, {minimum} or more, not {_shown(value)}.")
+        return {name: value}
+
+    return parse
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"must be a dict with strings as keys, not {_shown(value)}.")
+    return {name: dict(value)}
+
+
+def _namespace(name: str, value: Any) -> dict[str, Any]:
+    if not is_queue_name(value):
+        raise ValueError(f"must be 1 to 100 letters, digits, '_', '.' or '-', not {_shown(value)}.")
+    return {name: value}
+
+
+def _queues(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f'must be a dict like {{"default": {{}}}}, not {_shown(value)}.')
+    for queue, options in value.items():
+        if not is_queue_name(queue):
+            raise ValueError(f"names a queue {queue!r}: use 1 to 100 letters, digits, '_', '.' or '-'.")
+        if not isinstance(options, Mapping):
+            raise ValueError(f"must hold a dict of options for {queue!r}, not {_shown(options)}.")
+        for option in options:
+            raise ValueError(f"gives queue {queue!r} the unknown option {option!r}.")
+    return {name: {queue: QueueOptions() for queue in value}}
+
+
+def _record(name: str, value: Any) -> dict[str, Any]:
+    if value not in RECORD_CHOICES:
+        raise ValueError(f"must be 'all' or 'failures', not {_shown(value)}.")
+    return {name: value}
+
+
+def _span(value: Any) -> timedelta:
+    if not isinstance(value, int | float | timedelta) or isinstance(value, bool):
+        raise ValueError(f"must be seconds or a timedelta, not {_shown(value)}.")
+    try:
+        span = value if isinstance(value, timedelta) else timedelta(seconds=value)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"must be a usable number of seconds, not {_shown(value)}: {error}.") from None
+    if not timedelta(0) <= span <= _LONGEST:
+        raise ValueError(f"must be between 0 and {_LONGEST.days} days, not {_shown(value)}.")
+    return span
+
+
+def _retention(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: _span(value), f"{name}_failed": _span(value)}
+    for key in value:
+        if key not in ("default", "failed"):
+            raise ValueError(f"has no key {key!r}: use 'default' and 'failed'.")
+    return {name if key == "default" else f"{name}_failed": _span(span) for key, span in value.items()}
+
+
+def _seconds(name: str, value: Any) -> dict[str, Any]:
+    return {name: _span(value).total_seconds()}
+
+
+def _paths(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"must be a list of dotted paths, not {_shown(value)}.")
+    paths = tuple(value)
+    for path in paths:
+        if not isinstance(path, str) or "." not in path:
+            raise ValueError(f"must be a list of dotted paths; {_shown(path)} is none.")
+    return {name: paths}
+
+
+_PARSERS: dict[str, Parser] = {
+    "BROKER": _broker,
+    "BROKER_USER": _secret,
+    "BROKER_PASSWORD": _secret,
+    "BROKER_DB": _whole(0, optional=True),
+    "BROKER_OPTIONS": _mapping,
+    "NAMESPACE": _namespace,
+    "QUEUES": _queues,
+    "TASK_DEFAULTS": _mapping,
+    "RECORD": _record,
+    "RETENTION": _retention,
+    "RETENTION_MAX_ROWS": _whole(0),
+    "OUTCOME_WINDOW": _seconds,
+    "MAX_OUTCOMES": _whole(1, optional=True),
+    "MAX_PAYLOAD_BYTES": _whole(1),
+    "MIDDLEWARE": _paths,
+    "DATABASE": _text,
+}

@@ -1,0 +1,83 @@
+"""What a running task can know about itself."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from django_taskq.core.ids import id_to_str
+from django_taskq.core.message import Message
+from django_taskq.exceptions import TaskqError
+
+if TYPE_CHECKING:
+    from django_taskq.task import Task
+
+
+class TaskContext:
+    """One attempt, seen from inside. Made on the hot path: what is more than a field is computed on demand."""
+
+    __slots__ = ("deadline", "max_retries", "message", "queue", "task")
+
+    def __init__(
+        self, message: Message, task: Task[..., Any], queue: str, deadline: float | None, max_retries: int
+    ) -> None:
+        self.message = message
+        self.task = task
+        self.queue = queue
+        self.deadline = deadline  # time.monotonic() seconds at which the time limit ends the attempt; None: no limit
+        self.max_retries = max_retries
+
+    def __repr__(self) -> str:
+        return f"<TaskContext {self.name} {self.id} attempt {self.attempt}>"
+
+    @property
+    def id(self) -> str:
+        """The task's id, a UUID string."""
+        return id_to_str(self.message.id)
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.message.task
+
+    @property
+    def attempt(self) -> int:
+        """1 during the first attempt of a run."""
+        return self.message.attempt + 1
+
+    @property
+    def run(self) -> int:
+        """1, and one more each time the task was requeued from the dead letters."""
+        return self.message.run
+
+    @property
+    def losses(self) -> int:
+        """How often a worker died while it ran this task. A loss uses up no retry."""
+        return self.message.losses
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What middleware on the producer's side sent along."""
+        return self.message.headers
+
+    @property
+    def retries_left(self) -> int:
+        """How many more attempts may follow this one."""
+        return max(0, self.max_retries - self.message.attempt)
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds until the time limit, 0.0 when it is over, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+_current: ContextVar[TaskContext | None] = ContextVar("django_taskq_current", default=None)
+
+
+def current_task() -> TaskContext:
+    """The context of the task that this thread or coroutine is running; TaskqError outside of one."""
+    context = _current.get()
+    if context is None:
+        raise TaskqError("current_task() was called outside of a running task.")
+    return context

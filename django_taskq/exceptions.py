@@ -1,0 +1,139 @@
+"""Every error this package raises. The class docstring is the message where the raiser gives none."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from datetime import timedelta
+
+
+def _default_message(error: BaseException) -> str:
+    # python -OO strips docstrings
+    return inspect.cleandoc(type(error).__doc__ or type(error).__name__)
+
+
+class TaskqError(Exception):
+    """Something went wrong in the task queue."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or _default_message(self))
+
+
+# --- raised where a task is defined or sent ---------------------------------------------------------------------------
+
+
+class InvalidTask(TaskqError):
+    """A task, or an option given to it, cannot be used as it is."""
+
+
+class UnknownQueue(InvalidTask):
+    """The queue is not declared in TASKQ["QUEUES"]."""
+
+
+class InvalidArguments(TaskqError):
+    """The arguments do not fit the task's signature, or do not survive as JSON."""
+
+
+class PayloadTooLarge(TaskqError):
+    """The arguments exceed TASKQ["MAX_PAYLOAD_BYTES"]; store the data elsewhere and pass a reference."""
+
+
+class QueueFull(TaskqError):
+    """The queue has reached its maximum length; nothing was sent."""
+
+
+class BrokerUnavailable(TaskqError):
+    """The broker could not be reached. `id` is that of the task, which may or may not have arrived: sending the same
+    id again does no harm."""
+
+    def __init__(self, message: str = "", id: str | None = None) -> None:  # noqa: A002
+        super().__init__(message)
+        self.id = id
+
+
+class BrokerFull(BrokerUnavailable):
+    """The broker's memory is full (maxmemory); nothing was sent."""
+
+
+class BrokerRefused(TaskqError):
+    """The broker answered with an error that is neither being away nor being full."""
+
+
+class MalformedMessage(TaskqError):
+    """An entry of a queue's stream is not a message of this package."""
+
+
+# --- raised by handles ------------------------------------------------------------------------------------------------
+
+
+class TaskNotFound(TaskqError):
+    """Neither the broker nor the records know a task with this id."""
+
+
+class ResultTimeout(TaskqError, TimeoutError):
+    """The task had not ended when the time to wait for it was over."""
+
+
+class ResultError(TaskqError):
+    """The task succeeded, but its result cannot be had."""
+
+
+class TaskFailed(TaskqError):
+    """The task ended without a result.
+
+    `status` is failed, cancelled, expired or discarded; `error_class` (a dotted path), `error_message` and `traceback`
+    are those of the last attempt and empty where there was none.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: str = "",
+        error_class: str = "",
+        error_message: str = "",
+        traceback: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_class = error_class
+        self.error_message = error_message
+        self.traceback = traceback
+
+
+# --- raised inside a task ---------------------------------------------------------------------------------------------
+
+
+class Retry(Exception):
+    """The task asked to be tried again."""
+
+    def __init__(self, delay: float | timedelta | None = None, message: str = "") -> None:
+        """`delay`: seconds until the next attempt; None leaves it to the task's backoff. Counts as a retry."""
+        super().__init__(message or _default_message(self))
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if seconds is not None and (not isinstance(seconds, int | float) or not math.isfinite(seconds)):
+            raise TypeError(f"Retry(delay=...) takes seconds or a timedelta, not {delay!r}.")
+        self.delay = seconds
+
+
+class Discard(Exception):
+    """The task asked to be discarded."""
+
+    def __init__(self, reason: str = "") -> None:
+        """Ends the task as `discarded`: no retry, no dead letter."""
+        super().__init__(reason or _default_message(self))
+        self.reason = reason
+
+
+class TaskTimeout(BaseException):
+    """The attempt ran into its time limit. (A BaseException, so that `except Exception` does not swallow it.)"""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or _default_message(self))
+
+
+class TaskCancelled(BaseException):
+    """The task was cancelled while it ran. (A BaseException, so that `except Exception` does not swallow it.)"""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or _default_message(self))
