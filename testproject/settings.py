@@ -76,6 +76,10 @@ QUEUE_NAME = os.environ.get("QUEUE_NAME", "default")
 WORKER_CONCURRENCY = int(os.environ.get("WORKER_CONCURRENCY", "8"))
 METRICS_PORT = int(os.environ["METRICS_PORT"]) if os.environ.get("METRICS_PORT") else None
 
+# How often the sample tasks fail on purpose, 0 to 1.
+EMAIL_FAILURE_RATE = float(os.environ.get("EMAIL_FAILURE_RATE", "0.05"))
+PICTURE_FAILURE_RATE = float(os.environ.get("PICTURE_FAILURE_RATE", "0.03"))
+
 TASKQ: dict[str, Any] = {
     "BROKER": broker_url(default="embedded://"),
     "QUEUES": {"default": {}, QUEUE_NAME: {}},

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from testproject.shop import views
+
+urlpatterns = [
+    path("", views.send, name="send"),
+    path("sent/", views.sent, name="sent"),
+]
