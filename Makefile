@@ -25,7 +25,7 @@ help:  ## this list
 	  printf 'make %-14s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/.demo  ## a site with real tasks, here, now; ARGS=--once runs it to its end and prints the figures
-	@$(BIN)/python manage.py demo $(ARGS)
+	@$(BIN)/python -m testproject.demo $(ARGS)
 
 test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bundled server, real worker processes
 	$(BIN)/python -m pytest -m "not services" $(ARGS)

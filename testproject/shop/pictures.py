@@ -64,8 +64,9 @@ def draw_sample(path: Path, number: int, size: tuple[int, int] = (1600, 1200)) -
         outline = [(float(x), y) for x, y in zip(range(0, width + 8, 8), wave, strict=True)]
         shade = 120 - 28 * layer
         draw.polygon([(0, height), *outline, (width, height)], fill=(shade // 2, shade * 3 // 4, shade))
+    grain = Image.effect_noise(size, 40).convert("RGB")  # as a camera adds it, and a reason to compress
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    Image.blend(picture, grain, 0.1).save(path, compress_level=1)
 
 
 def _dusk(value: int) -> int:
