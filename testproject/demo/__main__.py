@@ -80,7 +80,7 @@ def empty(directory: Path) -> None:
 
 def prepare_environment(directory: Path) -> None:
     """Before Django reads its settings; the web server and the worker inherit it."""
-    read_dotenv(ROOT / ".env")
+    read_dotenv(Path(os.environ.get("ENV_FILE", ROOT / ".env")))
     if not os.environ.get("REDIS_URL") and not os.environ.get("REDIS_ADDR"):
         os.environ["REDIS_URL"] = f"embedded://{directory / 'queue'}"
     os.environ["DATA_DIR"] = str(directory)
