@@ -55,8 +55,9 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 bench: $(VENV)/.demo  ## throughput, latency and memory, beside the floor
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# --strict: a package that could not be looked up (not every registry has the data) is a failure, not a pass.
 audit: $(VENV)/.dev  ## known vulnerabilities in what is installed
-	$(BIN)/pip-audit --skip-editable $(ARGS)
+	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin $(ARGS)
 
 clean:  ## remove what these targets made
 	rm -rf .venv* .demo .taskq var build dist *.egg-info .coverage* htmlcov
