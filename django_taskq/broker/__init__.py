@@ -1,0 +1,39 @@
+"""Everything that talks to Redis. `get_broker()` is the process-wide broker of the current settings."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.core.signals import setting_changed
+
+from django_taskq.broker.broker import Accepted, Broker, Found, Submission
+from django_taskq.conf import get_settings
+
+__all__ = ["Accepted", "Broker", "Found", "Submission", "get_broker"]
+
+_broker: Broker | None = None
+_lock = threading.Lock()
+
+
+def get_broker() -> Broker:
+    """The broker of TASKQ; made at first use, thread-safe, usable after a fork."""
+    global _broker  # noqa: PLW0603
+    broker = _broker
+    if broker is None:
+        with _lock:
+            if _broker is None:
+                _broker = Broker.from_settings(get_settings())
+            broker = _broker
+    return broker
+
+
+def _reset(*, setting: str, **_: Any) -> None:
+    global _broker  # noqa: PLW0603
+    if setting in {"TASKQ", "CACHES"}:
+        if _broker is not None:
+            _broker.connections.close()
+        _broker = None
+
+
+setting_changed.connect(_reset, dispatch_uid="django_taskq.broker")

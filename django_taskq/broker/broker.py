@@ -1,0 +1,222 @@
+"""The broker as producers and handles see it: enqueue, find, cancel, requeue, listen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django_taskq.broker import scripts
+from django_taskq.broker.connection import Connections, retrying
+from django_taskq.broker.keys import Keys, queue_of
+from django_taskq.broker.lane import LaneCalls
+from django_taskq.broker.listener import Listener
+from django_taskq.broker.location import Location
+from django_taskq.broker.outcomes import OutcomeStream
+from django_taskq.core.ids import id_to_str
+from django_taskq.core.message import Message
+from django_taskq.core.outcome import Outcome, decode_outcome, encode_outcome
+from django_taskq.core.states import State
+from django_taskq.exceptions import BrokerUnavailable, MalformedMessage
+
+if TYPE_CHECKING:
+    from django_taskq.conf import Settings
+
+BATCH = 500
+BATCH_BYTES = 1_048_576
+PRODUCER_PATIENCE = 10.0  # seconds; shorter than an ended task's id is remembered, so a late repetition is refused
+
+
+class Submission(NamedTuple):
+    """A message on its way to a queue. `delay` and `expires_in` are ms from now, `due` epoch ms, on Redis' clock."""
+
+    message: Message
+    queue: str
+    delay: int | None = None
+    due: int | None = None
+    expires_in: int | None = None
+
+
+class Accepted(NamedTuple):
+    """The id that answers for a submission; `created` is False when its idempotency key belongs to that other task."""
+
+    id: bytes
+    created: bool
+
+
+class Found(NamedTuple):
+    """Where Redis has a task; `state` None: it does not know the id. `due` is epoch ms, `worker` the holder's id."""
+
+    state: State | None
+    queue: str = ""
+    location: bytes = b""
+    message: Message | None = None
+    outcome: Outcome | None = None
+    due: int | None = None
+    worker: str = ""
+
+
+class Broker(OutcomeStream):
+    """One namespace in one Redis; thread-safe. Raises BrokerUnavailable, BrokerFull or BrokerRefused."""
+
+    def __init__(self, connections: Connections, keys: Keys) -> None:
+        super().__init__(connections, keys)
+        self.lanes = LaneCalls(keys)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Broker:
+        """The broker that TASKQ describes; connects at the first call."""
+        return cls(Connections(Location(settings)), Keys(settings.namespace))
+
+    def enqueue(self, submissions: Sequence[Submission]) -> list[Accepted]:
+        """Sends messages, at most 500 and about 1 MiB a round trip; safe to repeat, and repeated for at most 10 s."""
+        if len(submissions) == 1:
+            return self._enqueue_lane(submissions)
+        accepted: list[Accepted] = [Accepted(submission.message.id, created=True) for submission in submissions]
+        lanes: dict[tuple[str, int], list[int]] = {}
+        for position, submission in enumerate(submissions):
+            lanes.setdefault((submission.queue, submission.message.priority), []).append(position)
+        for positions in lanes.values():
+            for chunk in _chunks(submissions, positions):
+                replies = self._enqueue_lane([submissions[position] for position in chunk])
+                for position, reply in zip(chunk, replies, strict=True):
+                    accepted[position] = reply
+        return accepted
+
+    def _enqueue_lane(self, submissions: Sequence[Submission]) -> list[Accepted]:
+        first = submissions[0]
+        arguments = [*self.lanes.head(first.queue, first.message.priority)]
+        for submission in submissions:
+            arguments += self._admission(submission)
+        taken = self._run_for_producer(scripts.ENQUEUE, arguments, first.message.id)
+        accepted = [Accepted(submission.message.id, created=True) for submission in submissions]
+        for position, owner in zip(taken[::2], taken[1::2], strict=True):
+            accepted[position] = Accepted(owner, created=False)
+        return accepted
+
+    def _run_for_producer(self, script: scripts.Script, arguments: list[Any], id: bytes) -> Any:
+        try:
+            return self.connections.run(script, arguments)
+        except BrokerUnavailable:
+            try:
+                return retrying(lambda: self.connections.run(script, arguments), PRODUCER_PATIENCE)
+            except BrokerUnavailable as error:
+                error.id = id_to_str(id)
+                raise
+
+    def _admission(self, submission: Submission) -> list[Any]:
+        """One message as broker/lua/lib/admit.lua reads it."""
+        message, _, delay, due, expires_in = submission
+        fields = message.fields()
+        when = f"+{delay}" if delay is not None else "" if due is None else str(due)
+        expires = "" if expires_in is None else str(expires_in)
+        return [message.id, when, expires, self._idempotency(message), len(fields), *fields]
+
+    def _idempotency(self, message: Message) -> str:
+        return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
+
+    def find(self, ids: Sequence[bytes]) -> list[Found]:
+        """Where each task is, in one round trip."""
+        arguments = [2, self.keys.index, self.keys.outcomes, self.keys.lane_prefix, self.keys.scheduled_prefix, *ids]
+        replies = retrying(lambda: self.connections.run(scripts.FIND, arguments), 2.0)
+        return [_found(reply) for reply in replies]
+
+    def cancel(self, ids: Sequence[bytes], reason: str = "cancelled") -> list[bool | None]:
+        """True: cancelled now. False: a worker holds it and has been asked. None: unknown or ended."""
+        return [self._cancel(id, reason) for id in ids]
+
+    def _cancel(self, id: bytes, reason: str) -> bool | None:
+        while True:
+            found = self.find([id])[0]
+            if found.state is None or found.outcome is not None or found.message is None:
+                return None
+            outcome = cancelled_outcome(found, reason, self.time())
+            arguments = (
+                *self.lanes.head(found.queue, found.message.priority),
+                self.keys.inbox_prefix, id, found.location, encode_outcome(outcome), self._idempotency(found.message),
+            )  # fmt: skip
+            code = self.connections.run(scripts.CANCEL, arguments)[0]
+            if code:  # 0: it has moved since we looked
+                return bool(code == 1)
+
+    def requeue(self, message: Message, queue: str) -> bool:
+        """Sends a dead letter's message, whose `run` is the new one. False: on its way, or that run has been already."""
+        arguments = [
+            *self.lanes.head(queue, message.priority), message.run, *self._admission(Submission(message, queue)),
+        ]  # fmt: skip
+        return bool(self._run_for_producer(scripts.REQUEUE, arguments, message.id))
+
+    @contextmanager
+    def listen(self, id: bytes) -> Iterator[Listener]:
+        """Subscribes to the end of a task. Subscribe first, then look, then wait."""
+        listener = Listener(self.connections.open(), self.keys.done_prefix.encode() + id, self.connections.location.display)
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+    def time(self) -> float:
+        """Redis' clock in epoch seconds."""
+        seconds, micros = retrying(lambda: self.connections.execute("TIME"), 2.0)
+        return int(seconds) + int(micros) / 1e6
+
+
+def cancelled_outcome(found: Found, reason: str, now: float) -> Outcome:
+    """The outcome of a task that is cancelled before a worker takes it."""
+    message = found.message
+    if message is None:
+        raise ValueError("only a found message can be cancelled")
+    return Outcome(
+        id=message.id, run=message.run, status=State.CANCELLED, recorded=True, task=message.task, queue=found.queue,
+        priority=message.priority, args=message.args, kwargs=message.kwargs, attempts=message.attempt,
+        losses=message.losses, enqueued=enqueued_at(message, found.location), finished=now,
+        first_started=message.first_started / 1000 if message.first_started else None, reason=reason,
+        worker_ids=message.worker_ids, history=message.history, idempotency_key=message.idempotency_key,
+    )  # fmt: skip
+
+
+def enqueued_at(message: Message, location: bytes) -> float | None:
+    """When a message was sent, in epoch seconds: its own field, or the id of its entry."""
+    if message.enqueued is not None:
+        return message.enqueued / 1000
+    return int(location.partition(b"-")[0]) / 1000 if location[:1].isdigit() else None
+
+
+def _found(reply: list[Any]) -> Found:
+    if not reply:
+        return Found(None)
+    location, extra, payload = reply
+    kind = location[:1]
+    if kind == b"o":
+        outcome = decode_outcome(payload)
+        return Found(State(outcome.status), outcome.queue, location, None, outcome)
+    if kind == b"s":
+        return Found(State.SCHEDULED, location[1:].decode(), location, _decode(payload[1:]), due=int(extra))
+    queue, _ = queue_of(location.partition(b" ")[2].decode())
+    message = _decode(payload)
+    if extra:
+        return Found(State.RUNNING, queue, location, message, worker=extra.decode())
+    return Found(State.QUEUED, queue, location, message)
+
+
+def _decode(fields: list[bytes]) -> Message | None:
+    try:
+        return Message.decode(fields)
+    except MalformedMessage:
+        return None
+
+
+def _chunks(submissions: Sequence[Submission], positions: list[int]) -> Iterator[list[int]]:
+    """Positions in groups that fit one round trip."""
+    chunk: list[int] = []
+    size = 0
+    for position in positions:
+        message = submissions[position].message
+        weight = len(message.args) + len(message.kwargs) + 64
+        if chunk and (len(chunk) >= BATCH or size + weight > BATCH_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(position)
+        size += weight
+    if chunk:
+        yield chunk

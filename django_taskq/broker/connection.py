@@ -1,0 +1,161 @@
+"""Connections to Redis: where it is, how a connection is made, and the one fast call.
+
+redis-py's public call costs twice what the same EVALSHA costs on a connection's own `send_command`/`read_response`, so
+`transact` uses those. It never reconnects behind the caller's back: a connection that failed is thrown away, and
+whoever may send a call twice (every script may) says so with `retrying`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import redis
+
+from django_taskq.broker.errors import code_of, typed
+from django_taskq.broker.location import Location
+from django_taskq.exceptions import BrokerFull, BrokerUnavailable
+
+if TYPE_CHECKING:
+    from django_taskq.broker.scripts import Script
+
+T = TypeVar("T")
+Call = tuple["Script", Sequence[Any]]
+_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+
+
+class Connections:
+    """The idle connections of this process to one Redis; thread-safe, and empty again after a fork."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._idle: deque[redis.Connection] = deque()
+        _all.add(self)
+
+    def open(self) -> redis.Connection:
+        """A new connection, connected; raises BrokerUnavailable."""
+        try:
+            connection = self.location.new_connection()
+            try:
+                connection.connect()
+            except redis.exceptions.ConnectionError:
+                if not self.location.revive():
+                    raise
+                connection = self.location.new_connection()
+                connection.connect()
+            return connection
+        except (redis.exceptions.RedisError, OSError) as error:
+            raise typed(error, self.location.display) from error
+
+    def client(self, **options: Any) -> redis.Redis:
+        """redis-py's own client, for what is rare: INFO, pub/sub, the inspector."""
+        self.location.revive()
+        return redis.Redis(connection_pool=self.location.new_pool(**options))
+
+    def run(self, script: Script, arguments: Sequence[Any]) -> Any:
+        """One script in one round trip; `arguments` are the number of keys, the keys, the rest. Typed errors."""
+        connection = self._take()
+        try:
+            reply = run_script(connection, script, arguments)
+        except Exception as error:
+            connection.disconnect()
+            raise typed(error, self.location.display) from error
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        return reply
+
+    def execute(self, *command: Any) -> Any:
+        """One plain command in one round trip. Typed errors."""
+        connection = self._take()
+        try:
+            connection.send_command(*command)
+            reply = connection.read_response()
+        except Exception as error:
+            connection.disconnect()
+            raise typed(error, self.location.display) from error
+        except BaseException:
+            connection.disconnect()
+            raise
+        self._idle.append(connection)
+        return reply
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def _take(self) -> redis.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.open()
+
+    def _forget(self) -> None:
+        self._idle = deque()
+
+
+def run_script(connection: redis.Connection, script: Script, arguments: Sequence[Any]) -> Any:
+    """EVALSHA on one connection; loads the script where Redis does not have it. Raises redis-py's errors."""
+    connection.send_command("EVALSHA", script.sha, *arguments)
+    try:
+        return connection.read_response()
+    except redis.exceptions.NoScriptError:
+        connection.send_command("SCRIPT", "LOAD", script.source)
+        connection.read_response()
+        connection.send_command("EVALSHA", script.sha, *arguments)
+        return connection.read_response()
+
+
+def run_scripts(connection: redis.Connection, calls: Sequence[Call]) -> list[Any]:
+    """Several scripts as one pipeline: a reply or a ResponseError for each. Raises when the connection breaks."""
+    commands = [("EVALSHA", script.sha, *arguments) for script, arguments in calls]
+    connection.send_packed_command(connection.pack_commands(commands))
+    replies: list[Any] = []
+    for _ in calls:
+        try:
+            replies.append(connection.read_response())
+        except redis.exceptions.ConnectionError:
+            raise
+        except redis.exceptions.ResponseError as error:
+            replies.append(error)
+    for position, reply in enumerate(replies):
+        if isinstance(reply, Exception) and code_of(reply) == "NOSCRIPT":
+            try:
+                replies[position] = run_script(connection, *calls[position])
+            except redis.exceptions.ResponseError as error:
+                replies[position] = error
+    return replies
+
+
+def retrying(attempt: Callable[[], T], seconds: float) -> T:
+    """Calls `attempt` until it succeeds, for at most `seconds` while Redis is away; then raises BrokerUnavailable.
+
+    The first repetition is immediate (an idle connection may have died with a restart), later ones back off with
+    jitter up to a second. A full Redis is not waited for.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.0
+    while True:
+        try:
+            return attempt()
+        except BrokerFull:
+            raise
+        except BrokerUnavailable:
+            if time.monotonic() + pause > deadline:
+                raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(1.0, pause * 2 or 0.05)
+
+
+def _after_fork() -> None:
+    for connections in _all:
+        connections._forget()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)

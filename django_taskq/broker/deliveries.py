@@ -1,0 +1,197 @@
+"""Deliveries as one worker sees them: claim, settle, compare. Nothing here is repeated by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django_taskq.broker import scripts
+from django_taskq.broker.connection import Call, run_script
+from django_taskq.broker.keys import GROUP, Keys, queue_of
+from django_taskq.broker.lane import LaneCalls
+
+if TYPE_CHECKING:
+    import redis
+
+    from django_taskq.broker.scripts import Script
+
+CLAIM_MESSAGES = 500
+CLAIM_BYTES = 1_048_576
+SETTLE_MESSAGES = 500
+SETTLE_BYTES = 1_048_576
+LOST = 0  # codes of what was not settled
+CANCEL_REQUESTED = 2
+DUPLICATE = 3
+
+
+class Lane(NamedTuple):
+    """Where deliveries come from."""
+
+    name: str
+    suffix: bytes
+    queue: str
+    priority: int
+
+
+class Delivery:
+    """A message held by this worker. `losses`: workers lost while running it in this delivery chain."""
+
+    __slots__ = ("cancelled", "claimed", "entry", "fields", "lane", "location", "losses")
+
+    def __init__(self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float) -> None:
+        self.lane = lane
+        self.entry = entry
+        self.fields = fields
+        self.losses = losses
+        self.cancelled = cancelled
+        self.claimed = claimed  # monotonic seconds
+        self.location = entry + b" " + lane.suffix
+
+
+class Claim(NamedTuple):
+    """What a claim found. `refused`: this worker was declared dead. `full`: too many outcomes wait for the database."""
+
+    refused: bool = False
+    full: bool = False
+    time: float = 0.0  # epoch seconds, Redis' clock
+    next_due: float | None = None  # epoch seconds
+    deliveries: Sequence[Delivery] = ()
+
+
+class Settlement(NamedTuple):
+    """One delivery's end on its way to Redis; `arguments` follow the entry in the script's ARGV."""
+
+    script: Script
+    delivery: Delivery
+    arguments: tuple[Any, ...]
+    size: int = 0
+    then: Callable[[], None] | None = None  # once it is settled
+    cancelled: Callable[[], Settlement] | None = None  # instead, when cancelling was requested
+
+
+class Deliveries:
+    """The claiming and settling side of the broker for one worker; connections are the callers' own."""
+
+    def __init__(self, keys: Keys, worker: str, queues: Sequence[str], *, ordered: bool, max_outcomes: int) -> None:
+        self.keys, self.worker, self.queues, self._ordered = keys, worker, list(queues), ordered
+        self._calls = LaneCalls(keys)
+        self._lanes: dict[bytes, Lane] = {}
+        self._first = 0
+        names: list[str] = [
+            keys.index, keys.ready, keys.due, keys.workers, keys.outcomes, keys.recorder, keys.paused, keys.cancels,
+        ]  # fmt: skip
+        for queue in queues:
+            names += keys.queue(queue)
+        self._claim_keys: tuple[Any, ...] = (len(names), *names, worker)
+        self._claim_tail = (str(max_outcomes), keys.lane_prefix)
+        self.wake_keys = [keys.queue(queue).wake for queue in queues]
+
+    def claim(self, connection: redis.Connection, most: int, now: float, *, lease_ms: int, awake: bool) -> Claim:
+        """Claims up to `most` messages; empty-handed it registers as a sleeper for `lease_ms`. Raises redis-py's errors."""
+        if not self._ordered:
+            self._first = (self._first + 1) % len(self.queues)
+        reply = run_script(
+            connection,
+            scripts.CLAIM,
+            (
+                *self._claim_keys, min(most, CLAIM_MESSAGES), CLAIM_BYTES, lease_ms, "0" if awake else "1",
+                *self._claim_tail, self._first, *self.queues,
+            ),
+        )  # fmt: skip
+        if reply[0] != 1:
+            return Claim(refused=reply[0] == -1, full=reply[0] == -2)
+        _, micros, due, groups = reply
+        deliveries = []
+        for name, losses, cancelled, entries in groups:
+            lane = self._lane(name)
+            for entry, fields in entries:
+                deliveries.append(Delivery(lane, entry, fields, losses, bool(cancelled), now))
+        return Claim(time=micros / 1e6, next_due=None if due < 0 else due / 1000, deliveries=deliveries)
+
+    def _lane(self, name: bytes) -> Lane:
+        lane = self._lanes.get(name)
+        if lane is None:
+            suffix = name.decode().removeprefix(self.keys.lane_prefix)
+            lane = self._lanes[name] = Lane(name.decode(), suffix.encode(), *queue_of(suffix))
+        return lane
+
+    def settle_calls(self, settlements: Iterable[Settlement]) -> list[tuple[Call, list[Settlement]]]:
+        """Script calls that settle everything: one per kind and lane, each bounded in messages and bytes."""
+        groups: dict[tuple[str, str], list[Settlement]] = {}
+        for settlement in settlements:
+            groups.setdefault((settlement.script.name, settlement.delivery.lane.name), []).append(settlement)
+        calls = []
+        for group in groups.values():
+            for batch in _bounded(group):
+                calls.append((self._settle_call(batch), batch))
+        return calls
+
+    def _settle_call(self, batch: list[Settlement]) -> Call:
+        lane = batch[0].delivery.lane
+        arguments: list[Any] = [*self._calls.head(lane.queue, lane.priority), self.worker]
+        for settlement in batch:
+            arguments.append(settlement.delivery.entry)
+            arguments += settlement.arguments
+        return batch[0].script, arguments
+
+    def pending(self, connection: redis.Connection) -> list[tuple[Lane, bytes, int]]:
+        """What Redis thinks this worker holds: lane, entry, losses. Raises redis-py's errors."""
+        names = [self.keys.queue(queue).lanes for queue in self.queues]
+        replies = run_script(connection, scripts.PENDING, (len(names), *names, self.worker, 10_000))
+        found = []
+        for name, *items in replies:
+            lane = self._lane(name)
+            found += [
+                (lane, entry, deliveries - 1) for entry, deliveries in zip(items[::2], items[1::2], strict=True)
+            ]
+        return found
+
+    def fetch(self, connection: redis.Connection, lane: Lane, entry: bytes, losses: int, now: float) -> Delivery | None:
+        """One entry that is pending with this worker; None (and acknowledged) when it was deleted."""
+        connection.send_command("XRANGE", lane.name, entry, entry)
+        entries = connection.read_response()
+        if entries:
+            return Delivery(lane, entry, entries[0][1], losses, False, now)
+        connection.send_command("XACK", lane.name, GROUP, entry)
+        connection.read_response()
+        return None
+
+
+def complete(delivery: Delivery, id: bytes, state: str, outcome: bytes, key: str = "", ttl: int = 0, **more: Any) -> Settlement:
+    """Succeeded, cancelled, expired or discarded. `key`: the idempotency key's full name, kept for `ttl` ms."""
+    return Settlement(scripts.COMPLETE, delivery, (id, state, outcome, key, str(ttl)), len(outcome), **more)
+
+
+def bury(delivery: Delivery, id: bytes, reason: str, outcome: bytes, key: str = "", **more: Any) -> Settlement:
+    """Failed: to the dead letters."""
+    return Settlement(scripts.BURY, delivery, (id, reason, outcome, key), len(outcome), **more)
+
+
+def retry(delivery: Delivery, id: bytes, delay: float, fields: Sequence[bytes | str], **more: Any) -> Settlement:
+    """Back to the schedule for `delay` seconds, with its new message."""
+    size = sum(map(len, fields))
+    return Settlement(scripts.RETRY, delivery, (id, max(0, round(delay * 1000)), len(fields), *fields), size, **more)
+
+
+def release(delivery: Delivery) -> Settlement:
+    """Back to its place in the lane: this worker will not run it."""
+    return Settlement(scripts.RELEASE, delivery, ())
+
+
+def refusals(settlement: Settlement, reply: Any) -> dict[int, int]:
+    """Position -> code of what a settling call did not settle."""
+    if settlement.script is scripts.RELEASE:
+        return {}
+    return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _bounded(group: list[Settlement]) -> Iterable[list[Settlement]]:
+    batch: list[Settlement] = []
+    size = 0
+    for settlement in group:
+        if batch and (len(batch) >= SETTLE_MESSAGES or size + settlement.size > SETTLE_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(settlement)
+        size += settlement.size
+    yield batch

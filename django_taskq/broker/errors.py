@@ -1,0 +1,44 @@
+"""What Redis and redis-py raise, as the typed errors of django_taskq."""
+
+from __future__ import annotations
+
+import re
+
+import redis
+
+from django_taskq.exceptions import BrokerFull, BrokerRefused, BrokerUnavailable, TaskqError
+
+# A script's error carries the code in front (7.0 and later) or after a dash in the middle (6.2).
+_CODE = re.compile(r"(?:^|-)([A-Z]{3,}) ")
+_AWAY = frozenset(
+    {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS"}
+)
+
+
+def code_of(error: BaseException) -> str:
+    """The upper-case code of a Redis error reply, or ''."""
+    if isinstance(error, redis.exceptions.NoScriptError):
+        return "NOSCRIPT"
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return "READONLY"
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return "OOM"
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return "NOPERM"
+    match = _CODE.search(str(error))
+    return match[1] if match else ""
+
+
+def typed(error: Exception, where: str) -> TaskqError:
+    """The error to raise instead of `error`, which the broker at `where` caused."""
+    if isinstance(error, TaskqError):
+        return error
+    code = code_of(error)
+    if code == "OOM":
+        return BrokerFull(
+            f"Redis at {where} is full (maxmemory): it takes no new tasks until workers have drained it. "
+            "Raise maxmemory, or start more workers."
+        )
+    if code in _AWAY or isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
+        return BrokerUnavailable(f"Redis at {where} cannot be reached: {error}")
+    return BrokerRefused(f"Redis at {where} refused a command: {error}")

@@ -1,0 +1,73 @@
+"""Every Redis key name, built here and nowhere else. All carry one hash tag, so one namespace is one slot of a Redis Cluster."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+GROUP = "workers"
+RETURNED = "returned"  # the consumer that holds what was released or reclaimed until the next claim
+
+
+class QueueKeys(NamedTuple):
+    """The keys of one queue."""
+
+    lanes: str  # zset: full names of its lanes, score = priority
+    scheduled: str  # zset: id -> due time in ms
+    messages: str  # hash: id -> packed message of a scheduled task
+    sleepers: str  # zset: worker -> end of its lease in ms
+    wake: str  # list: tokens that wake sleepers
+
+
+class Keys:
+    """The keys of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        tag = self.tag = "{" + namespace + "}"
+        self.lane_prefix = f"{tag}:queue:"
+        self.ready = f"{tag}:ready"  # set: queues that have lanes
+        self.due = f"{tag}:due"  # zset: queue -> due time of its first scheduled task, ms; early at worst
+        self.index = f"{tag}:index"  # hash: id -> location
+        self.outcomes = f"{tag}:outcomes"  # stream
+        self.recorder = f"{tag}:recorder"  # hash: owner, until, cursor, lingering
+        self.workers = f"{tag}:workers"  # zset: worker -> beat counter; negative: declared dead
+        self.scheduled_prefix = f"{tag}:scheduled:"
+        self.worker_prefix = f"{tag}:worker:"
+        self.inbox_prefix = f"{tag}:inbox:"
+        self.paused = f"{tag}:paused"  # set: queues that are not claimed from
+        self.cancels = f"{tag}:cancels"  # hash: id -> reason, for tasks a worker holds
+        self.totals = f"{tag}:totals"  # hash: "<queue>:<state>" -> count
+        self.done_prefix = f"{tag}:done:"  # channel, followed by the raw id: the state it ended in
+        self.queue = lru_cache(maxsize=1024)(self._queue)
+
+    def _queue(self, queue: str) -> QueueKeys:
+        tag = self.tag
+        return QueueKeys(
+            lanes=f"{tag}:lanes:{queue}",
+            scheduled=f"{tag}:scheduled:{queue}",
+            messages=f"{tag}:scheduled:{queue}:messages",
+            sleepers=f"{tag}:sleepers:{queue}",
+            wake=f"{tag}:wake:{queue}",
+        )
+
+    def lane(self, queue: str, priority: int) -> str:
+        """The stream of one priority of one queue; its suffix `<queue>:<priority>` is what locations carry."""
+        return f"{self.lane_prefix}{queue}:{priority}"
+
+    def worker(self, worker: str) -> str:
+        """The hash that says what a worker is and what it is running."""
+        return self.worker_prefix + worker
+
+    def inbox(self, worker: str) -> str:
+        """The list of requests to a worker: quiet, stop, cancel."""
+        return self.inbox_prefix + worker
+
+    def idempotency(self, task: str, key: str) -> str:
+        """The string that holds the id of the task that owns an idempotency key."""
+        return f"{self.tag}:idempotency:{task}:{key}"
+
+
+def queue_of(suffix: str) -> tuple[str, int]:
+    """Queue and priority of a lane's suffix."""
+    queue, _, priority = suffix.rpartition(":")
+    return queue, int(priority)

@@ -1,0 +1,39 @@
+-- cancel: settles what no worker holds; for the rest it leaves a request and tells the worker.
+-- KEYS  lib/lane_keys.lua
+-- ARGV  lib/lane_keys.lua, prefix of inboxes, then for each: id, location as the caller saw it, outcome,
+--       idempotency key or ''
+-- Returns for each: 1 cancelled, 2 requested, 0 it has moved since (look again).
+-- @include clock
+-- @include lanes
+-- @include lane_keys
+-- @include held
+-- @include leave
+-- @include finish
+redis.call('PERSIST', K.index)
+local inbox_prefix, entries, codes = ARGV[FIRST], {}, {}
+for at = FIRST + 1, #ARGV, 4 do
+  local id, location = ARGV[at], ARGV[at + 1]
+  local code = 0
+  if redis.call('HGET', K.index, id) == location then
+    local entry = string.match(location, '^(%d+%-%d+) ')
+    local owner = entry and holder(K.lane, entry)
+    if owner and owner ~= 'returned' then
+      redis.call('HSET', K.cancels, id, '')
+      redis.call('RPUSH', inbox_prefix .. owner, 'cancel ' .. location)
+      code = 2
+    else
+      if entry then
+        entries[#entries + 1] = entry
+      else
+        redis.call('ZREM', K.scheduled, id)
+        redis.call('HDEL', K.messages, id)
+      end
+      finish(id, 'cancelled', ARGV[at + 2], ARGV[at + 3], '0')
+      code = 1
+    end
+  end
+  codes[#codes + 1] = code
+end
+leave_lane(entries)
+count_finished()
+return codes

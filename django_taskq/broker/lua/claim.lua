@@ -1,0 +1,92 @@
+-- claim: promotes what is due, then hands messages to one worker: returned ones first, then by priority, within a
+-- budget. Empty-handed it registers the worker as a sleeper and says when the next task is due.
+-- KEYS  index, ready, due, workers, outcomes, recorder, paused, cancels; for each queue: lanes, scheduled, messages,
+--       sleepers, wake
+-- ARGV  worker, most messages, most bytes, sleeper's lease in ms (0: no sleep), '1' when it was asleep, bound of
+--       unrecorded outcomes, prefix of lanes, position of the first queue, then the queues
+-- Returns {-1} the worker was declared dead, {-2} too many unrecorded outcomes, or
+--         {1, time in us, next due time in ms or -1, groups}, group = {lane, losses, cancelled ids, entries}
+-- @include clock
+-- @include wake
+-- @include lanes
+-- @include promote
+local index, ready_key, due_key, workers, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
+local worker, left, bytes, lease, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[7]
+local FIRST_KEY, FIRST_QUEUE = 8, 8
+local queues = #ARGV - FIRST_QUEUE
+
+redis.call('PERSIST', index) -- exempt from maxmemory: lets the rest through when memory is full
+local beat = redis.call('ZSCORE', workers, worker)
+if not beat or tonumber(beat) < 0 then return {-1} end
+local recorded = tonumber(redis.call('HGET', KEYS[6], 'lingering') or 0)
+if redis.call('XLEN', KEYS[5]) - recorded >= tonumber(ARGV[6]) then return {-2} end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function keys_of(position)
+  local base = FIRST_KEY + (position - 1) * 5
+  return KEYS[base + 1], KEYS[base + 2], KEYS[base + 3], KEYS[base + 4], KEYS[base + 5]
+end
+local function members(key)
+  local set = {}
+  for _, member in ipairs(redis.call('SMEMBERS', key)) do set[member] = true end
+  return set
+end
+
+if ARGV[5] == '1' then
+  for position = 1, queues do
+    local _, _, _, sleepers = keys_of(position)
+    redis.call('ZREM', sleepers, worker)
+  end
+end
+
+local paused, promoted = members(KEYS[7]), 0
+local due = {}
+for _, queue in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', now)) do due[queue] = true end
+if next(due) then
+  for position = 1, queues do
+    local queue = ARGV[FIRST_QUEUE + position]
+    if due[queue] and not paused[queue] and promoted < 500 then
+      local lanes, scheduled, messages, sleepers, wake = keys_of(position)
+      local count = promote(queue, lanes, scheduled, messages, now, 500 - promoted)
+      wake_sleepers(sleepers, wake, count, now)
+      promoted = promoted + count
+    end
+  end
+end
+
+-- @include hand_over
+local ready = members(ready_key)
+for offset = 0, queues - 1 do
+  local position = (tonumber(ARGV[8]) + offset) % queues + 1
+  local queue = ARGV[FIRST_QUEUE + position]
+  if ready[queue] and not paused[queue] then
+    local lanes, _, _, sleepers, wake = keys_of(position)
+    for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
+      if left <= 0 or bytes <= 0 then break end
+      hand_over(lane, lanes, queue)
+    end
+    -- What is left behind is for another worker.
+    if left <= 0 or bytes <= 0 then wake_sleepers(sleepers, wake, 1, now) end
+  end
+end
+
+local next_due = -1
+if #groups == 0 and lease > 0 then
+  for position = 1, queues do
+    local queue = ARGV[FIRST_QUEUE + position]
+    local lanes, _, _, sleepers = keys_of(position)
+    redis.call('ZADD', sleepers, now + lease, worker)
+    redis.call('PEXPIRE', sleepers, lease)
+    local first = not paused[queue] and tonumber(redis.call('ZSCORE', due_key, queue) or nil)
+    if first and (next_due < 0 or first < next_due) then next_due = first end
+    -- A foreign producer's bare XADD made a lane that nobody lists.
+    local plain = prefix .. queue .. ':0'
+    if not ready[queue] and redis.call('EXISTS', plain) == 1 then
+      redis.call('ZADD', lanes, 0, plain)
+      redis.call('SADD', ready_key, queue)
+      next_due = now
+    end
+  end
+end
+return {1, time[1] * 1000000 + time[2], next_due, groups}

@@ -1,0 +1,31 @@
+-- complete: runs that ended without a dead letter (succeeded, cancelled, expired, discarded), each only if this worker
+-- still holds its delivery.
+-- KEYS  lib/lane_keys.lua
+-- ARGV  lib/lane_keys.lua, worker, then for each: entry, id, state, outcome, idempotency key or '', ttl in ms or '0'
+-- Returns a flat list of position, code for what was not settled: 0 the delivery is no longer this worker's,
+--         3 another entry of this id has ended it, and this one was removed.
+-- @include clock
+-- @include lanes
+-- @include lane_keys
+-- @include held
+-- @include leave
+-- @include finish
+redis.call('PERSIST', K.index)
+local worker, entries, seen, refused = ARGV[FIRST], {}, {}, {}
+for at = FIRST + 1, #ARGV, 6 do
+  local entry, id = ARGV[at], ARGV[at + 1]
+  local code = seen[entry] and LOST or standing(worker, entry, id)
+  if code ~= LOST then
+    seen[entry] = true
+    entries[#entries + 1] = entry
+  end
+  if code == HELD then
+    finish(id, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+  else
+    refused[#refused + 1] = (at - FIRST - 1) / 6
+    refused[#refused + 1] = code
+  end
+end
+leave_lane(entries)
+count_finished()
+return refused

@@ -1,0 +1,31 @@
+-- enqueue: new messages of one lane, each at most once however often the producer sends it.
+-- KEYS  lib/lane_keys.lua
+-- ARGV  lib/lane_keys.lua, then the messages (lib/admit.lua)
+-- Returns a flat list of position, id for each message whose idempotency key belongs to another task; the others were
+-- accepted now or are known already.
+-- @include clock
+-- @include wake
+-- @include lanes
+-- @include lane_keys
+-- @include schedule
+-- @include admit
+local now = now_ms()
+local taken = {}
+open_lane(K.lane, K.lanes, priority, K.ready, queue)
+local at, position = FIRST, 0
+while at <= #ARGV do
+  local id, key = ARGV[at], ARGV[at + 3]
+  if redis.call('HEXISTS', K.index, id) == 0 then
+    local owner = key ~= '' and redis.call('GET', key)
+    if owner and owner ~= id then
+      taken[#taken + 1] = position
+      taken[#taken + 1] = owner
+    else
+      if key ~= '' then redis.call('SET', key, id) end
+      admit(at, now)
+    end
+  end
+  at, position = at + 5 + tonumber(ARGV[at + 4]), position + 1
+end
+wake_for_admitted(now)
+return taken

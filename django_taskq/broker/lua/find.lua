@@ -1,0 +1,31 @@
+-- find: where tasks are, in one round trip.
+-- KEYS  index, outcomes
+-- ARGV  prefix of lanes, prefix of schedules, then ids
+-- Returns for each: {} unknown, {location, holder or '', fields} in a lane, {location, due in ms, {lane's suffix, fields ...}}
+--         scheduled, {location, '', outcome} ended.
+local function find(id)
+  local location = redis.call('HGET', KEYS[1], id)
+  if not location then return {} end
+  local kind = string.sub(location, 1, 1)
+  if kind == 'o' then
+    local entry = string.sub(location, 2)
+    local found = redis.call('XRANGE', KEYS[2], entry, entry)[1]
+    return found and {location, '', found[2][4]} or {}
+  elseif kind == 's' then
+    local scheduled = ARGV[2] .. string.sub(location, 2)
+    local packed = redis.call('HGET', scheduled .. ':messages', id)
+    local message = packed and cmsgpack.unpack(packed)
+    return message and {location, redis.call('ZSCORE', scheduled, id), message} or {}
+  end
+  local entry, suffix = string.match(location, '^(%d+%-%d+) (.+)$')
+  local lane = ARGV[1] .. suffix
+  local found = redis.pcall('XRANGE', lane, entry, entry)
+  if found.err or not found[1] then return {} end
+  local pending = redis.pcall('XPENDING', lane, 'workers', entry, entry, 1)
+  local owner = not pending.err and pending[1] and pending[1][2] or ''
+  return {location, owner == 'returned' and '' or owner, found[1][2]}
+end
+
+local replies = {}
+for at = 3, #ARGV do replies[#replies + 1] = find(ARGV[at]) end
+return replies

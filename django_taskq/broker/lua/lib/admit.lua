@@ -1,0 +1,39 @@
+-- A message that is new to the broker goes to its lane, or to the schedule when it is due later.
+-- ARGV from `at`: id, due ('' now, '+ms' from now, 'ms' absolute), expires in ms ('' never), key ('' none),
+-- number of values, values (the message's fields).
+local admitted = 0
+
+local function admit(at, now)
+  local id, due, expires_in, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
+  local first, last = at + 5, at + 4 + count
+  if due == '' and expires_in == '' then
+    local entry = redis.call('XADD', K.lane, '*', unpack(ARGV, first, last))
+    redis.call('HSET', K.index, id, entry .. ' ' .. suffix)
+    admitted = admitted + 1
+    return
+  end
+  local fields = {unpack(ARGV, first, last)}
+  if expires_in ~= '' then
+    fields[#fields + 1] = 'x'
+    fields[#fields + 1] = number(now + tonumber(expires_in))
+  end
+  local when = now
+  if due ~= '' then when = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due) end
+  if when > now then
+    fields[#fields + 1] = 'e'
+    fields[#fields + 1] = number(now)
+    schedule(id, when, fields, now)
+  else
+    local entry = redis.call('XADD', K.lane, '*', unpack(fields))
+    redis.call('HSET', K.index, id, entry .. ' ' .. suffix)
+    admitted = admitted + 1
+  end
+end
+
+local function wake_for_admitted(now)
+  if admitted > 0 then
+    wake_sleepers(K.sleepers, K.wake, admitted, now)
+  else
+    close_empty_lane(K.lane, K.lanes, K.ready, queue)
+  end
+end

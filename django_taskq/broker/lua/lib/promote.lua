@@ -1,0 +1,26 @@
+-- Moves up to `most` due tasks of one queue from the schedule to their lanes; returns how many.
+local function promote(queue, lanes, scheduled, messages, now, most)
+  local ids = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, most)
+  local opened = {}
+  for _, id in ipairs(ids) do
+    local packed = redis.call('HGET', messages, id)
+    local readable, message = pcall(cmsgpack.unpack, packed or '')
+    -- What cannot be read goes on as it is: the worker buries it as malformed.
+    if not readable or type(message) ~= 'table' then message = {queue .. ':0', 'i', id, 'broken', packed or ''} end
+    local suffix = message[1]
+    local lane = ARGV[7] .. suffix
+    if not opened[lane] then
+      open_lane(lane, lanes, string.match(suffix, '%-?%d+$'), KEYS[2], queue)
+      opened[lane] = true
+    end
+    local entry = redis.call('XADD', lane, '*', unpack(message, 2))
+    redis.call('HSET', KEYS[1], id, entry .. ' ' .. suffix)
+  end
+  if #ids > 0 then
+    redis.call('ZREM', scheduled, unpack(ids))
+    redis.call('HDEL', messages, unpack(ids))
+  end
+  local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+  if first[2] then redis.call('ZADD', KEYS[3], first[2], queue) else redis.call('ZREM', KEYS[3], queue) end
+  return #ids
+end

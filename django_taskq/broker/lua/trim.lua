@@ -1,0 +1,29 @@
+-- trim: recorded outcomes leave Redis once they are older than the window, or older than the floor and not among the
+-- newest. What is not recorded is never trimmed; an index entry goes only if it still names that outcome.
+-- KEYS  index, outcomes, recorder
+-- ARGV  owner, window in ms, floor in ms, how many newest may stay, most to trim
+-- Returns how many were trimmed; call again while it is as many as asked for.
+-- @include clock
+redis.call('PERSIST', KEYS[1])
+local held = redis.call('HMGET', KEYS[3], 'owner', 'cursor', 'lingering')
+if held[1] ~= ARGV[1] or not held[2] then return 0 end
+local now, window, floor = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3])
+local excess = tonumber(held[3] or 0) - tonumber(ARGV[4])
+local ids, names, last = {}, {}, nil
+for _, outcome in ipairs(redis.call('XRANGE', KEYS[2], '-', held[2], 'COUNT', ARGV[5])) do
+  local age = now - tonumber(string.match(outcome[1], '^%d+'))
+  if age < window and (age < floor or #ids >= excess) then break end
+  last = outcome[1]
+  ids[#ids + 1] = outcome[2][2]
+  names[#names + 1] = 'o' .. last
+end
+if not last then return 0 end
+local stale = {}
+for position, location in ipairs(redis.call('HMGET', KEYS[1], unpack(ids))) do
+  if location == names[position] then stale[#stale + 1] = ids[position] end
+end
+if #stale > 0 then redis.call('HDEL', KEYS[1], unpack(stale)) end
+local ms, sequence = string.match(last, '^(%d+)%-(%d+)$')
+redis.call('XTRIM', KEYS[2], 'MINID', ms .. '-' .. number(tonumber(sequence) + 1))
+redis.call('HINCRBY', KEYS[3], 'lingering', -#ids)
+return #ids

@@ -1,0 +1,50 @@
+"""The Lua scripts of broker/lua: one file per transition, `-- @include name` takes in broker/lua/lib/name.lua."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib import resources
+
+_INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+_FOLDER = resources.files("django_taskq.broker") / "lua"
+
+
+class Script:
+    """One transition: its source with all includes, and the SHA-1 that EVALSHA takes."""
+
+    __slots__ = ("name", "sha", "source")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        text = (_FOLDER / f"{name}.lua").read_text()
+        self.source = _INCLUDE.sub(lambda match: (_FOLDER / "lib" / f"{match[1]}.lua").read_text(), text)
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+
+ENQUEUE = Script("enqueue")
+REQUEUE = Script("requeue")
+CLAIM = Script("claim")
+COMPLETE = Script("complete")
+BURY = Script("bury")
+RETRY = Script("retry")
+RELEASE = Script("release")
+CANCEL = Script("cancel")
+FIND = Script("find")
+PENDING = Script("pending")
+REGISTER = Script("register")
+BEAT = Script("beat")
+DECLARE_DEAD = Script("declare_dead")
+RECLAIM = Script("reclaim")
+FORGET = Script("forget")
+LEASE = Script("lease")
+ADVANCE = Script("advance")
+TRIM = Script("trim")
+
+ALL = (
+    ENQUEUE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING,
+    REGISTER, BEAT, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
+)  # fmt: skip

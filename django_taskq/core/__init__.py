@@ -1,0 +1,1 @@
+"""Pure logic: no Django, no Redis; the time is an argument."""

@@ -1,0 +1,157 @@
+"""The message: one call of a task on the wire, as flat fields of a stream entry. docs/protocol.md specifies it.
+
+Field names are one letter and defaults are left out: a stream node stores the names once for entries with equal fields.
+Arguments stay raw JSON here; only the producer encodes and only the executor decodes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from django_taskq.exceptions import MalformedMessage
+
+VERSION = 1
+KEPT_ATTEMPTS = 10
+DEFAULT_IDEMPOTENCY_TTL = 86_400
+
+
+class Attempt(msgspec.Struct, array_like=True):
+    """One ended attempt; times are epoch seconds on Redis' clock."""
+
+    number: int
+    started: float
+    ended: float
+    worker: str
+    how: str  # failed, timeout, worker_lost, cancelled, retry, unknown_task
+    error_class: str = ""
+    error_message: str = ""
+    traceback: str = ""
+
+
+class Message(msgspec.Struct):
+    """One call. Times are epoch milliseconds on Redis' clock; `args` is a JSON array, `kwargs` a JSON object."""
+
+    id: bytes
+    task: str
+    args: bytes = b"[]"
+    kwargs: bytes = b"{}"
+    priority: int = 0
+    run: int = 1
+    attempt: int = 0  # attempts begun before this delivery
+    losses: int = 0  # workers lost while running it, in earlier deliveries
+    enqueued: int | None = None  # None: the stream entry's own id says it
+    first_started: int | None = None
+    expires: int | None = None
+    idempotency_key: str = ""
+    idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL  # seconds
+    options: dict[str, Any] = {}
+    headers: dict[str, str] = {}
+    worker_ids: list[str] = []
+    history: list[Attempt] = []
+
+    def fields(self) -> list[bytes | str]:
+        """Flat name, value, name, value ... as XADD takes them."""
+        fields: list[bytes | str] = ["i", self.id, "t", self.task]
+        if self.args != b"[]":
+            fields += ("a", self.args)
+        if self.kwargs != b"{}":
+            fields += ("k", self.kwargs)
+        for name, value in (
+            ("p", self.priority),
+            ("r", self.run - 1),
+            ("n", self.attempt),
+            ("l", self.losses),
+            ("e", self.enqueued),
+            ("s", self.first_started),
+            ("x", self.expires),
+        ):
+            if value:
+                fields += (name, str(value))
+        if self.idempotency_key:
+            fields += ("d", self.idempotency_key)
+            if self.idempotency_ttl != DEFAULT_IDEMPOTENCY_TTL:
+                fields += ("y", str(self.idempotency_ttl))
+        for name, collection in (("o", self.options), ("m", self.headers), ("w", self.worker_ids), ("h", self.history)):
+            if collection:
+                fields += (name, _encode_json(collection))
+        return fields
+
+    def remember(self, attempt: Attempt) -> None:
+        """Adds an ended attempt to the history, which keeps the last ten."""
+        self.history = [*self.history, attempt][-KEPT_ATTEMPTS:]
+
+    @classmethod
+    def decode(cls, fields: list[bytes]) -> Message:
+        """The message of a stream entry; raises MalformedMessage, which names the field."""
+        if len(fields) % 2:
+            raise MalformedMessage("The entry has a field without a value.")
+        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        version = named.pop(b"v", b"1")
+        if version != b"1":
+            raise MalformedMessage(f"The entry has message version {version!r}; this worker knows {VERSION}.")
+        try:
+            id, task = named.pop(b"i"), named.pop(b"t").decode()
+        except (KeyError, UnicodeDecodeError) as error:
+            raise MalformedMessage(f"The entry has no usable id (field i) and task name (field t): {error}.") from error
+        if len(id) != 16 or not task:
+            raise MalformedMessage("Field i must be 16 bytes and field t a task name.")
+        message = cls(id, task, named.pop(b"a", b"[]"), named.pop(b"k", b"{}"))
+        if named:
+            _decode_rest(message, named)
+        return message
+
+
+_encode_json = msgspec.json.Encoder().encode
+_INTEGERS = {
+    b"p": "priority",
+    b"n": "attempt",
+    b"l": "losses",
+    b"e": "enqueued",
+    b"s": "first_started",
+    b"x": "expires",
+}
+_TEXTS = {b"d": "idempotency_key"}
+_COLLECTIONS: dict[bytes, tuple[str, msgspec.json.Decoder[Any]]] = {
+    b"o": ("options", msgspec.json.Decoder(dict[str, Any])),
+    b"m": ("headers", msgspec.json.Decoder(dict[str, str])),
+    b"w": ("worker_ids", msgspec.json.Decoder(list[str])),
+    b"h": ("history", msgspec.json.Decoder(list[Attempt])),
+}
+
+
+def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
+    """Decodes the fields that most messages leave out; a field of a later version is passed over."""
+    for name, value in named.items():
+        try:
+            if name in _INTEGERS:
+                setattr(message, _INTEGERS[name], int(value))
+            elif name in _TEXTS:
+                setattr(message, _TEXTS[name], value.decode())
+            elif name in _COLLECTIONS:
+                attribute, decoder = _COLLECTIONS[name]
+                setattr(message, attribute, decoder.decode(value))
+            elif name == b"r":
+                message.run = int(value) + 1
+            elif name == b"y":
+                message.idempotency_ttl = int(value)
+        except (ValueError, msgspec.MsgspecError) as error:
+            raise MalformedMessage(f"Field {name.decode('ascii', 'replace')} cannot be read: {error}") from error
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[bytes]).decode
+
+
+def pack_fields(fields: list[bytes] | list[bytes | str]) -> bytes:
+    """Flat fields as one blob, for what a dead letter keeps."""
+    return _pack([field.encode() if isinstance(field, str) else field for field in fields])
+
+
+def unpack_fields(raw: bytes) -> list[bytes]:
+    """The inverse of pack_fields; raises MalformedMessage."""
+    try:
+        return _unpack(raw)
+    except msgspec.MsgspecError as error:
+        raise MalformedMessage(f"The packed message cannot be read: {error}") from error

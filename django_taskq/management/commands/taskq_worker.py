@@ -1,0 +1,68 @@
+"""`manage.py taskq_worker`: parses the options and runs the supervisor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_taskq.broker import get_broker
+from django_taskq.conf import get_settings
+from django_taskq.worker.options import WorkerOptions
+from django_taskq.worker.reload import run_reloading
+from django_taskq.worker.supervisor import Supervisor
+
+
+def at_least(minimum: int) -> Any:
+    """An argparse type: a whole number with a lower bound."""
+
+    def parse(text: str) -> int:
+        if not text.lstrip("-").isdigit() or int(text) < minimum:
+            raise ArgumentTypeError(f"{text!r} must be a whole number, {minimum} or more")
+        return int(text)
+
+    return parse
+
+
+class Command(BaseCommand):
+    help = "Runs tasks until it is stopped. Start it on as many machines as you like."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The options of DEFAULTS in docs/configuration.md."""
+        add = parser.add_argument
+        add("--queues", metavar="A,B", help="serve A before B (default: all declared queues, in turn)")
+        add("--processes", type=at_least(1), default=1, metavar="N", help="task processes (default: 1)")
+        add("--threads", type=at_least(1), default=8, metavar="N", help="threads for sync tasks in each process (default: 8)")
+        add("--async-concurrency", type=at_least(1), default=200, metavar="N", help="async tasks at once in each process (default: 200)")
+        add("--burst", action="store_true", help="end when nothing is ready; what is scheduled later is not waited for")
+        add("--max-tasks", type=at_least(1), metavar="N", help="replace a process after N tasks")
+        add("--max-memory", type=at_least(1), metavar="MB", help="replace a process that uses more memory")
+        add("--shutdown-timeout", type=at_least(0), default=25, metavar="SECONDS", help="time for running tasks after SIGTERM (default: 25)")
+        add("--reload", action="store_true", help="restart when the project's code changes (development)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Runs until SIGTERM or Ctrl-C; a second one hurries."""
+        if options["reload"] and os.environ.get("DJANGO_TASKQ_RELOADED") != "1":
+            os.environ["DJANGO_TASKQ_RELOADED"] = "1"
+            sys.exit(run_reloading([sys.executable, *sys.argv]))
+        declared = get_settings().queues
+        queues = tuple(options["queues"].split(",")) if options["queues"] else tuple(declared)
+        for queue in queues:
+            if queue not in declared:
+                raise CommandError(f"--queues: {queue!r} is not declared in TASKQ['QUEUES'] ({', '.join(sorted(declared))}).")
+        worker = WorkerOptions(
+            queues=queues,
+            ordered=bool(options["queues"]),
+            processes=options["processes"],
+            threads=options["threads"],
+            async_concurrency=options["async_concurrency"],
+            burst=options["burst"],
+            max_tasks=options["max_tasks"],
+            max_memory=options["max_memory"],
+            shutdown_timeout=float(options["shutdown_timeout"]),
+            max_outcomes=get_settings().max_outcomes or 1_000_000,
+        )
+        sys.exit(Supervisor(get_broker(), worker).run())

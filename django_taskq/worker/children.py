@@ -1,0 +1,102 @@
+"""The supervisor's children: task processes and the maintenance process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from django.db import connections
+
+from django_taskq.broker.workers import new_worker_id
+from django_taskq.worker.maintenance import Maintenance
+from django_taskq.worker.notes import Notes
+from django_taskq.worker.process import TaskProcess, notes_needed
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
+    from django_taskq.worker.options import WorkerOptions
+
+_fork = multiprocessing.get_context("fork")
+
+
+class Child:
+    """A forked process and the pipe to it."""
+
+    state = "running"
+
+    def __init__(self, broker: Broker, options: WorkerOptions, others: list[Child]) -> None:
+        self.broker, self.options = broker, options
+        self.pipe, theirs = _fork.Pipe()
+        self.started = time.monotonic()
+        connections.close_all()  # a database connection must not be shared with a child
+        inherited = [self.pipe, *(child.pipe for child in others)]
+        self.process = _fork.Process(target=self._main, args=(theirs, inherited), daemon=False)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid or 0
+
+    def _main(self, pipe: Connection, inherited: list[Connection]) -> None:
+        for other in inherited:  # or a sibling would keep the supervisor's end of a pipe open after its death
+            other.close()
+        signal.set_wakeup_fd(-1)
+        self.run(pipe)
+
+    def run(self, pipe: Connection) -> None:
+        """What the child does."""
+        raise NotImplementedError
+
+    def send(self, request: str) -> None:
+        """Asks it for something; a child that is gone does not matter."""
+        try:
+            self.pipe.send(request)
+        except (OSError, ValueError):
+            return
+
+    def kill(self) -> None:
+        """At once."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def close(self) -> None:
+        """Gives back what belonged to it, once it is gone."""
+        self.pipe.close()
+        self.process.join()
+        self.process.close()
+
+
+class TaskChild(Child):
+    """A task process. `notes` says what it is running, even after its death."""
+
+    def __init__(self, broker: Broker, options: WorkerOptions, others: list[Child]) -> None:
+        self.worker = new_worker_id()
+        self.notes = Notes(notes_needed(options))
+        self.registered = False
+        self.settled = 0
+        super().__init__(broker, options, others)
+
+    def run(self, pipe: Connection) -> None:
+        """The task process."""
+        TaskProcess(self.broker, self.worker, self.options, self.notes, pipe).run()
+
+    def close(self) -> None:
+        """As Child.close."""
+        super().close()
+        self.notes.close()
+
+
+class MaintenanceChild(Child):
+    """The process of the sweeps."""
+
+    def run(self, pipe: Connection) -> None:
+        """The maintenance process."""
+        Maintenance(self.broker, pipe).run()

@@ -1,0 +1,261 @@
+"""One delivery from its fields to its settlement: prepare, (run), conclude. The pools run what is prepared.
+
+Everything that can be wrong with a message ends here as a settlement; a worker never dies of a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from typing import Any
+
+from django_taskq import registry
+from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, retry
+from django_taskq.broker.keys import Keys
+from django_taskq.conf import Settings
+from django_taskq.context import TaskContext
+from django_taskq.core.ids import id_to_str
+from django_taskq.core.message import Attempt, Message
+from django_taskq.core.outcome import Outcome, encode_outcome
+from django_taskq.core.retry import decide
+from django_taskq.core.states import State
+from django_taskq.exceptions import InvalidArguments, MalformedMessage, ResultError, TaskCancelled
+from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
+from django_taskq.task import Task
+from django_taskq.worker.clock import Clock
+from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten
+from django_taskq.worker.outcomes import failure_outcome, outcome_of
+
+logger = logging.getLogger("django_taskq.worker")
+
+MOST_LOSSES = 3
+UNKNOWN_GRACE = 600.0  # seconds: a new producer meets an old worker during a deployment
+UNKNOWN_SINCE = "unknown_since"  # option of a message that waits for a worker that knows its task; epoch seconds
+
+
+class Work:
+    """A delivery that is ready to run. `started` is monotonic seconds."""
+
+    __slots__ = ("args", "context", "delivery", "hard_timeout", "kwargs", "message", "started", "task", "timeout")
+
+    def __init__(self, delivery: Delivery, message: Message, task: Task[..., Any], started: float) -> None:
+        self.delivery = delivery
+        self.message = message
+        self.task = task
+        self.started = started
+        options = message.options
+        self.timeout: float | None = options.get("timeout", task.timeout) if options else task.timeout
+        self.hard_timeout: float | None = options.get("hard_timeout", task.hard_timeout) if options else task.hard_timeout
+        retries: int = options.get("max_retries", task.max_retries) if options else task.max_retries
+        deadline = None if self.timeout is None else started + self.timeout
+        self.context = TaskContext(message, task, delivery.lane.queue, deadline, retries)
+
+
+class Executor:
+    """Decides; the pools run. One for a task process, used by all its threads."""
+
+    def __init__(self, worker: str, keys: Keys, settings: Settings, clock: Clock) -> None:
+        self.worker, self.keys, self.clock = worker, keys, clock
+        self._record = settings.record
+
+    # --- before the run -----------------------------------------------------------------------------------------------
+
+    def prepare(self, delivery: Delivery) -> Work | Settlement:
+        """Work to run, or how the delivery ends without a run. Never raises."""
+        started = time.monotonic()
+        try:
+            message = Message.decode(delivery.fields)
+        except MalformedMessage as error:
+            return self._malformed(delivery, error)
+        task = registry.lookup(message.task)
+        if task is None:
+            return self._unknown(delivery, message)
+        work = Work(delivery, message, task, started)
+        if delivery.losses or delivery.cancelled or message.expires is not None:
+            ended = self._ended_before(work)
+            if ended is not None:
+                return ended
+        try:
+            work.args, work.kwargs = task.bind(message.args, message.kwargs)
+        except InvalidArguments as error:
+            return self._bury(work, describe(error), "invalid_arguments", error)
+        except BaseException as error:  # noqa: BLE001 - a type's own conversion may raise anything
+            return self._bury(work, describe(error), "invalid_arguments", error)
+        if task_started.receivers:
+            task_started.send_robust(task, task_id=work.context.id, queue=delivery.lane.queue, context=work.context)
+        return work
+
+    def _ended_before(self, work: Work) -> Settlement | None:
+        message, delivery = work.message, work.delivery
+        now = self.clock.now()
+        if delivery.losses:
+            message.losses += delivery.losses
+            message.remember(Attempt(message.attempt + 1, now, now, "", "worker_lost"))
+        if delivery.cancelled:
+            return self._cancelled(work, "cancelled before it was run again")
+        if message.losses >= MOST_LOSSES:
+            text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
+            return self._bury(work, Failure("", text, ""), "worker_lost")
+        if message.expires is not None and message.first_started is None and now * 1000 >= message.expires:
+            outcome = outcome_of(self, work, State.EXPIRED, reason="It was not started before its `expires`.")
+            return self._complete(work, outcome)
+        return None
+
+    def _malformed(self, delivery: Delivery, error: MalformedMessage) -> Settlement:
+        """Buried with its raw bytes, under an id derived from stream and entry."""
+        id = hashlib.sha256(f"{delivery.lane.name} {delivery.entry.decode()}".encode()).digest()[:16]
+        failure = describe(error)
+        outcome = failure_outcome(self, delivery, Message(id, "?"), failure, "malformed")
+        logger.error(
+            "%s %s malformed: entry %s of queue %s: %s; kept as a dead letter",
+            "?", id_to_str(id), delivery.entry.decode(), delivery.lane.queue, failure.message,
+        )  # fmt: skip
+        return bury(delivery, id, "malformed", encode_outcome(outcome))
+
+    def _unknown(self, delivery: Delivery, message: Message) -> Settlement:
+        """Waits for a worker that knows the task; buried after ten minutes."""
+        now = self.clock.now()
+        since = message.options.get(UNKNOWN_SINCE, now)
+        message.losses += delivery.losses
+        if now - since < UNKNOWN_GRACE:
+            delay = min(60.0, max(5.0, (now - since) / 2))
+            message.options = {**message.options, UNKNOWN_SINCE: since}
+            self._keep_enqueued(delivery, message)
+            logger.warning(
+                "%s %s unknown here: no task of this name is registered; again in %.0f s, dead letter after %.0f s",
+                message.task, id_to_str(message.id), delay, UNKNOWN_GRACE - (now - since),
+            )  # fmt: skip
+            return retry(delivery, message.id, delay, message.fields())
+        text = f"No worker knew a task named {message.task!r} for {UNKNOWN_GRACE:.0f} s. Is its module imported?"
+        outcome = failure_outcome(self, delivery, message, Failure("", text, ""), "unknown_task")
+        logger.error("%s %s unknown: %s; dead letter", message.task, id_to_str(message.id), text)
+        return bury(delivery, message.id, "unknown_task", encode_outcome(outcome), self._key(message))
+
+    # --- after the run ------------------------------------------------------------------------------------------------
+
+    def succeeded(self, work: Work, result: Any) -> Settlement:
+        """The task returned. A result that cannot be stored never runs it again."""
+        encoded, problem = None, ""
+        if result is not None:
+            try:
+                encoded = work.task.encode_result(result)
+            except ResultError as error:
+                problem = str(error)
+            except BaseException as error:  # noqa: BLE001 - a result's own hooks may raise anything
+                problem = describe(error).message
+        if problem:
+            logger.warning("%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem)
+        outcome = outcome_of(self, work, State.SUCCEEDED, result=encoded, result_error=problem)
+        then = None
+        if task_succeeded.receivers:
+            then = self._signal(work, task_succeeded, duration=time.monotonic() - work.started)
+        return self._complete(work, outcome, then=then)
+
+    def failed(self, work: Work, error: BaseException) -> Settlement:
+        """The task raised, ran out of time, or was cancelled."""
+        if isinstance(error, TaskCancelled):
+            return self._cancelled(work, "cancelled while it ran")
+        message, context = work.message, work.context
+        failure = describe(error)
+        task = work.task
+        decision = decide(
+            error, attempt=context.attempt, max_retries=context.max_retries, backoff=task.backoff,
+            retry_on=task.retry_on, discard_on=task.discard_on,
+        )  # fmt: skip
+        if decision.kind == "bury":
+            return self._bury(work, failure, decision.reason, error, ran=True)
+        if decision.kind == "discard":
+            logger.info("%s %s discarded: %s", task.name, context.id, decision.reason)
+            outcome = outcome_of(self, work, State.DISCARDED, reason=decision.reason, failure=failure)
+            return self._complete(work, outcome)
+        return self._retry(work, failure, decision.delay, error)
+
+    def _retry(self, work: Work, failure: Failure, delay: float, error: BaseException) -> Settlement:
+        message, number, duration = work.message, work.context.attempt, time.monotonic() - work.started
+        then = self._told(
+            work, logging.WARNING, f"failed: {_line(failure)}; attempt {number + 1} of {work.context.max_retries + 1} in {delay:.1f} s",
+            task_retried, error=error, delay=delay, duration=duration,
+        )  # fmt: skip
+        self._attempted(work, failure, "retry")
+        fields = message.fields()
+        return retry(
+            work.delivery, message.id, delay, fields, then=then,
+            cancelled=lambda: self._cancelled(work, "cancelled before its next attempt"),
+        )  # fmt: skip
+
+    def _bury(
+        self, work: Work, failure: Failure, reason: str, error: BaseException | None = None, *, ran: bool = False
+    ) -> Settlement:
+        message, duration = work.message, time.monotonic() - work.started
+        then = self._told(
+            work, logging.ERROR, f"failed: {_line(failure)}; dead letter ({reason})",
+            task_failed, error=error, reason=reason, duration=duration,
+        )  # fmt: skip
+        if ran:
+            self._attempted(work, failure, "timeout" if reason == "timeout" else "failed")
+        outcome = failure_outcome(self, work.delivery, message, failure, reason, work.started if ran else None)
+        return bury(work.delivery, message.id, reason, encode_outcome(outcome), self._key(message), then=then)
+
+    def _cancelled(self, work: Work, reason: str) -> Settlement:
+        outcome = outcome_of(self, work, State.CANCELLED, reason=reason)
+        then = self._told(work, logging.INFO, reason, task_cancelled, reason=reason)
+        return self._complete(work, outcome, then=then)
+
+    def _complete(self, work: Work, outcome: Outcome, **more: Any) -> Settlement:
+        message = work.message
+        key, ttl = self._key(message), 0
+        if key and outcome.status == State.SUCCEEDED:
+            ttl = message.idempotency_ttl * 1000
+        return complete(work.delivery, message.id, outcome.status, encode_outcome(outcome), key, ttl, **more)
+
+    # --- shared -------------------------------------------------------------------------------------------------------
+
+    def recorded(self, message: Message, task: Task[..., Any]) -> bool:
+        """Whether a success becomes a row. A requeued task's always does: its dead letter must learn of it."""
+        record = message.options.get("record") if message.options else None
+        return (record or task.record or self._record) == "all" or message.run > 1
+
+    def _key(self, message: Message) -> str:
+        return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
+
+    def _keep_enqueued(self, delivery: Delivery, message: Message) -> None:
+        if message.enqueued is None:
+            message.enqueued = int(delivery.entry.partition(b"-")[0])
+
+    def _attempted(self, work: Work, failure: Failure, how: str) -> None:
+        """Writes the attempt into its message, which outlives this delivery."""
+        message, started = work.message, self.clock.at(work.started)
+        self._keep_enqueued(work.delivery, message)
+        message.first_started = message.first_started or int(started * 1000)
+        message.attempt += 1
+        message.worker_ids = [*message.worker_ids, self.worker]
+        message.remember(
+            Attempt(
+                message.attempt, started, self.clock.now(), self.worker, how, failure.error_class, failure.message,
+                shorten(failure.traceback, HISTORY_TRACEBACK),
+            )
+        )  # fmt: skip
+
+    def _signal(self, work: Work, signal: Any, **fields: Any) -> Any:
+        task, id, queue, attempt = work.task, work.context.id, work.delivery.lane.queue, work.context.attempt
+        return lambda: signal.send_robust(task, task_id=id, queue=queue, attempt=attempt, **fields)
+
+    def _told(self, work: Work, level: int, text: str, signal: Any, **fields: Any) -> Any:
+        """What is said once the settlement stands: one log line, and the signal."""
+        context = work.context
+        name, id, attempt, took = context.name, context.id, context.attempt, time.monotonic() - work.started
+        send = self._signal(work, signal, **fields) if signal.receivers else None
+
+        def tell() -> None:
+            logger.log(level, "%s %s attempt %d after %.3f s %s", name, id, attempt, took, text)
+            if send:
+                send()
+
+        return tell
+
+
+def _line(failure: Failure) -> str:
+    """The error on one line."""
+    text = " ".join(failure.message.split())
+    return f"{failure.error_class}: {text[:300]}" if failure.error_class else text[:300]

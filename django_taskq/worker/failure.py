@@ -1,0 +1,55 @@
+"""An exception as text that can be stored: whatever it is, however large, even if its own str() raises."""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+from typing import NamedTuple
+
+MESSAGE = 4_000  # characters
+TRACEBACK = 30_000
+HISTORY_TRACEBACK = 2_000
+_OWN = "django_taskq/worker/"
+
+
+class Failure(NamedTuple):
+    """`error_class` is a dotted path."""
+
+    error_class: str
+    message: str
+    traceback: str
+
+
+def describe(error: BaseException) -> Failure:
+    """Never raises."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        message = str(error)
+    except BaseException:  # noqa: BLE001 - str() of a foreign exception may raise anything
+        message = "<its str() raised an exception>"
+    try:
+        text = "".join(traceback.format_exception(kind, error, _application_part(error.__traceback__), limit=-50))
+    except BaseException:  # noqa: BLE001 - as above, and RecursionError or MemoryError
+        text = f"{name}: <its traceback cannot be formatted>"
+    return Failure(name, clean(shorten(message, MESSAGE)), clean(shorten(text, TRACEBACK)))
+
+
+def shorten(text: str, most: int) -> str:
+    """Keeps the beginning and the end, which says what was raised."""
+    if len(text) <= most:
+        return text
+    head = most // 4
+    return f"{text[:head]}\n... {len(text) - most} characters left out ...\n{text[head - most :]}"
+
+
+def clean(text: str) -> str:
+    """Text that UTF-8 can carry: lone surrogates escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _application_part(found: TracebackType | None) -> TracebackType | None:
+    """Leaves out the worker's own frames at the outer end."""
+    while found is not None and found.tb_next is not None and _OWN in found.tb_frame.f_code.co_filename.replace("\\", "/"):
+        found = found.tb_next
+    return found

@@ -1,0 +1,77 @@
+"""The maintenance process: runs the sweeps as small named services, each in a thread, at low priority."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Protocol
+
+from django_taskq.broker.workers import Workers
+from django_taskq.recorder import Recorder
+from django_taskq.retention import Pruner
+from django_taskq.worker.reclaimer import Reclaimer
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
+
+logger = logging.getLogger("django_taskq.worker")
+
+NICENESS = 5
+LAST_RECORDS = 10.0  # seconds it may take at the end to record what is left
+
+
+class Service(Protocol):
+    """A sweep that ends soon after `stop` is set."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set; errors are its own affair."""
+
+
+class Maintenance:
+    """Ends when it is told to, or when its supervisor is gone."""
+
+    def __init__(self, broker: Broker, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._recorder = Recorder(broker)
+        self.services: dict[str, Service] = {
+            "recorder": self._recorder,
+            "reclaimer": Reclaimer(Workers(broker.connections, broker.keys)),
+            "pruner": Pruner(),
+        }
+
+    def run(self) -> None:
+        """Serves until the end."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor says when: outcomes come until the last task ends
+        os.nice(NICENESS)
+        stop = threading.Event()
+        threads = [
+            threading.Thread(target=service.run, args=(stop,), name=f"taskq-{name}", daemon=True)
+            for name, service in self.services.items()
+        ]
+        for thread in threads:
+            thread.start()
+        self._wait_for_the_end()
+        stop.set()
+        deadline = time.monotonic() + LAST_RECORDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._record_the_rest(deadline)
+
+    def _wait_for_the_end(self) -> None:
+        try:
+            wait([self._pipe])
+            self._pipe.recv()
+        except (EOFError, OSError):
+            logger.error("maintenance has lost its supervisor and ends")
+
+    def _record_the_rest(self, deadline: float) -> None:
+        try:
+            while self._recorder.run_once() and time.monotonic() < deadline:
+                continue
+        except Exception as error:  # noqa: BLE001 - what is not recorded waits in Redis for the next recorder
+            logger.warning("maintenance ends with outcomes still to be recorded: %s", error)

@@ -1,0 +1,21 @@
+"""What a worker was started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The options of `manage.py taskq_worker`. Times are seconds."""
+
+    queues: tuple[str, ...]
+    ordered: bool = False  # serve queues in the order given, instead of in turn
+    processes: int = 1
+    threads: int = 8
+    async_concurrency: int = 200
+    burst: bool = False
+    max_tasks: int | None = None
+    max_memory: int | None = None  # MB
+    shutdown_timeout: float = 25.0
+    max_outcomes: int = 1_000_000

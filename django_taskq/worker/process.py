@@ -1,0 +1,192 @@
+"""One task process: assembles claimer, pools and settler, and obeys its supervisor until it is done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import random
+import signal
+import socket
+import threading
+import time
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
+
+import django
+
+from django_taskq.broker.deliveries import Deliveries, release
+from django_taskq.broker.workers import Beat, Workers
+from django_taskq.conf import get_settings
+from django_taskq.exceptions import TaskqError
+from django_taskq.worker.claimer import Claimer
+from django_taskq.worker.clock import Clock
+from django_taskq.worker.executor import Executor
+from django_taskq.worker.held import Held
+from django_taskq.worker.pools import LoopPool, ThreadPool
+from django_taskq.worker.process_info import rss
+from django_taskq.worker.settler import Settler
+from django_taskq.worker.time_limits import TimeLimits
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
+    from django_taskq.worker.notes import Notes
+    from django_taskq.worker.options import WorkerOptions
+
+logger = logging.getLogger("django_taskq.worker")
+
+TICK = 0.1  # seconds
+
+
+def notes_needed(options: WorkerOptions) -> int:
+    """Slots of shared memory: every thread, as many replacements, every coroutine."""
+    return 2 * options.threads + options.async_concurrency
+
+
+class TaskProcess:
+    """Talks to its supervisor through `pipe`: ("registered",), ("retiring", why), ("settled", n) out; words in."""
+
+    def __init__(self, broker: Broker, worker: str, options: WorkerOptions, notes: Notes, pipe: Connection) -> None:
+        self.worker, self.options, self._pipe, self._notes = worker, options, pipe, notes
+        settings, connections, keys = get_settings(), broker.connections, broker.keys
+        self._workers = Workers(connections, keys)
+        self._held = Held()
+        room = threading.Event()
+        deliveries = Deliveries(keys, worker, options.queues, ordered=options.ordered, max_outcomes=options.max_outcomes)
+        clock = Clock()
+        self._settler = Settler(connections, deliveries, self._held)
+        executor = Executor(worker, keys, settings, clock)
+        self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
+        self._loop = LoopPool(
+            options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room
+        )
+        self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)
+        self._claimer = Claimer(
+            connections, deliveries, self._held, self._settler, self._threads, self._loop, clock, room,
+            register=self._register, idle=self._idle if options.burst else None, refused=self._refused,
+        )  # fmt: skip
+        self._draining_until: float | None = None  # monotonic seconds; inf: until everything is done
+        self._orphaned = False
+        self._told = 0
+        self._beat_at = 0.0
+
+    def run(self) -> None:
+        """Until it is told to stop, or has reason to."""
+        random.seed()  # the fork copied the supervisor's state, and jitter must differ
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+        signal.signal(signal.SIGTERM, lambda *_: self._drain(self.options.shutdown_timeout))
+        self._claimer.start()
+        while not self._done():
+            self._listen()
+            self._limits.check()
+            self._report()
+        self._finish()
+
+    def _listen(self) -> None:
+        if self._orphaned:
+            time.sleep(TICK)
+            self._beat_for_itself()
+            return
+        try:
+            for _ in wait([self._pipe], TICK):
+                self._obey(self._pipe.recv())
+        except (EOFError, OSError):
+            self._orphaned = True
+            logger.error("worker %s has lost its supervisor: it finishes what it runs and ends", self.worker)
+            self._drain(float("inf"))
+
+    def _obey(self, request: str) -> None:
+        word, _, rest = request.partition(" ")
+        if word == "stop":
+            self._drain(self.options.shutdown_timeout)
+        elif word == "hurry":
+            self._drain(0.0)
+        elif word == "quiet":
+            self._stop_claiming()
+        elif word == "retire":
+            self._retire(rest)
+        elif word == "cancel":
+            self._limits.cancel(rest.encode())
+
+    def _stop_claiming(self) -> None:
+        if not self._claimer.stopping:
+            threading.Thread(target=self._claimer.stop, name="taskq-stop", daemon=True).start()
+
+    def _drain(self, seconds: float) -> None:
+        self._stop_claiming()
+        until = time.monotonic() + seconds
+        self._draining_until = until if self._draining_until is None else min(until, self._draining_until)
+
+    def _retire(self, why: str) -> None:
+        """Claims nothing more and ends when its neighbours are done; the supervisor starts another at once."""
+        if self._draining_until is None:
+            self._tell("retiring", why)
+            self._drain(float("inf"))
+
+    def _idle(self) -> None:
+        self._draining_until = float("inf")
+
+    def _refused(self) -> None:
+        logger.error("worker %s was declared dead: its tasks went to others; it makes way for a new worker", self.worker)
+        self._retire("it was declared dead")
+
+    def _done(self) -> bool:
+        if self._draining_until is None:
+            return False
+        if time.monotonic() >= self._draining_until:
+            return True
+        return not self._claimer.thread.is_alive() and not self._running() and not self._held
+
+    def _running(self) -> bool:
+        return bool(self._threads.busy or self._loop.busy or self._threads.waiting() or self._loop.waiting())
+
+    def _finish(self) -> None:
+        """What still runs goes back to other workers: nothing that happens to it here counts any more."""
+        self._claimer.stop()
+        running = [(place, work) for place, work in (*self._threads.running(), *self._loop.running())]
+        for place, work in running:
+            if place.abandon(work):
+                self._settler.put(release(work.delivery))
+        if running:
+            logger.warning("worker %s released %d running tasks to other workers", self.worker, len(running))
+        self._settler.stop(5.0)
+
+    def _report(self) -> None:
+        options, settled = self.options, self._settler.settled
+        if settled == self._told or time.monotonic() < self._beat_at:
+            return
+        self._beat_at, self._told = time.monotonic() + 1.0, settled
+        self._tell("settled", settled)
+        if options.max_tasks is not None and settled >= options.max_tasks:
+            self._retire(f"it has run {settled} tasks (--max-tasks)")
+        elif options.max_memory is not None and rss(os.getpid()) > options.max_memory * 1_000_000:
+            self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")
+
+    def _tell(self, *words: object) -> None:
+        if not self._orphaned:
+            try:
+                self._pipe.send(words)
+            except (OSError, ValueError):
+                self._orphaned = True
+
+    def _register(self) -> None:
+        self._workers.register(self.worker, describe(self.options))
+        self._tell("registered")
+
+    def _beat_for_itself(self) -> None:
+        if time.monotonic() >= self._beat_at:
+            self._beat_at = time.monotonic() + 1.0
+            running = b"\n".join(note.location for note in self._notes.read())
+            try:
+                self._workers.beat([Beat(self.worker, {"running": running.decode("utf-8", "replace")})])
+            except TaskqError as error:
+                logger.debug("beat: %s", error)
+
+
+def describe(options: WorkerOptions) -> dict[str, str | int | float]:
+    """What the register says about a worker."""
+    return {
+        "host": socket.gethostname(), "pid": os.getpid(), "supervisor": os.getppid(), "python": platform.python_version(),
+        "django": django.get_version(), "queues": ",".join(options.queues), "threads": options.threads,
+        "async": options.async_concurrency, "started": int(time.time()), "running": "",
+    }  # fmt: skip

@@ -1,0 +1,147 @@
+"""The settling thread: collects settlements while the previous flush is under way, and sends them as one pipeline.
+
+It keeps what it could not send, for as long as it takes: a script may be sent twice, and the fence sorts it out.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import redis
+
+from django_taskq.broker.connection import Connections, run_scripts
+from django_taskq.broker.deliveries import CANCEL_REQUESTED, LOST, Deliveries, Settlement, refusals
+from django_taskq.broker.errors import typed
+from django_taskq.exceptions import BrokerUnavailable, TaskqError
+from django_taskq.worker.held import Held
+from django_taskq.worker.unsettled import reduced
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+logger = logging.getLogger("django_taskq.worker")
+
+LONGEST_PAUSE = 5.0  # seconds between attempts while Redis is away
+FLUSH = 2_000  # settlements a pipeline
+
+
+class Settler:
+    """Owns its connection. `put` from any thread."""
+
+    def __init__(self, connections: Connections, deliveries: Deliveries, held: Held) -> None:
+        self._connections, self._deliveries, self._held = connections, deliveries, held
+        self._queue: deque[Settlement] = deque()
+        self._something = threading.Event()
+        self._connection: redis.Connection | None = None
+        self._stopping = False
+        self._patience: float | None = None
+        self.settled = 0
+        self.thread = threading.Thread(target=self._run, name="taskq-settler", daemon=True)
+        self.thread.start()
+
+    def put(self, settlement: Settlement) -> None:
+        """Settles it soon."""
+        self._queue.append(settlement)
+        if not self._something.is_set():
+            self._something.set()
+
+    def stop(self, patience: float) -> None:
+        """Settles what is there and ends; gives up after `patience` seconds without Redis."""
+        self._patience = time.monotonic() + patience
+        self._stopping = True
+        self._something.set()
+        self.thread.join(patience + 6.0)
+
+    def _run(self) -> None:
+        while True:
+            self._something.wait()
+            self._something.clear()
+            while self._queue:
+                self._flush([self._queue.popleft() for _ in range(min(len(self._queue), FLUSH))])
+            if self._stopping:
+                return
+
+    def _flush(self, batch: list[Settlement]) -> None:
+        """Sends a batch until Redis has answered for all of it."""
+        pause, repeated = 0.0, False
+        while batch:
+            try:
+                batch = self._send(batch, repeated)
+            except TaskqError as error:
+                if self._patience is not None and time.monotonic() > self._patience:
+                    logger.error("%d tasks are not settled and will run again: %s", len(batch), error)
+                    return
+                if not pause:
+                    logger.warning("%d tasks wait to be settled: %s", len(batch), error)
+                pause, repeated = min(LONGEST_PAUSE, pause * 2 or 0.05), True
+                time.sleep(pause if not self._stopping else min(pause, 0.2))
+
+    def _send(self, batch: list[Settlement], repeated: bool) -> list[Settlement]:
+        """One pipeline. Returns what has to be settled in another way; raises when Redis is away."""
+        calls = self._deliveries.settle_calls(batch)
+        try:
+            if self._connection is None:
+                self._connection = self._connections.open()
+            replies = run_scripts(self._connection, [call for call, _ in calls])
+        except (redis.exceptions.RedisError, OSError) as error:
+            self._disconnect()
+            raise typed(error, self._connections.location.display) from error
+        again: list[Settlement] = []
+        away: TaskqError | None = None
+        for (_, settlements), reply in zip(calls, replies, strict=True):
+            if isinstance(reply, Exception):
+                problem = typed(reply, self._connections.location.display)
+                if isinstance(problem, BrokerUnavailable):
+                    away = problem
+                    again += settlements
+                else:
+                    again += self._refused(settlements, problem)
+            else:
+                again += self._settled(settlements, refusals(settlements[0], reply), repeated)
+        if away is not None and len(again) == len(batch):
+            self._disconnect()
+            raise away
+        return again
+
+    def _settled(self, settlements: Sequence[Settlement], codes: dict[int, int], repeated: bool) -> list[Settlement]:
+        again = []
+        for position, settlement in enumerate(settlements):
+            code = codes.get(position) if codes else None
+            if code == CANCEL_REQUESTED and settlement.cancelled is not None:
+                again.append(settlement.cancelled())
+                continue
+            self._held.remove(settlement.delivery.location)
+            if code is None:
+                self.settled += 1
+                if settlement.then is not None:
+                    self._tell(settlement)
+            elif code == LOST and not repeated:
+                logger.warning("entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode())
+        return again
+
+    def _tell(self, settlement: Settlement) -> None:
+        try:
+            if settlement.then is not None:
+                settlement.then()
+        except Exception:
+            logger.exception("telling of a settled task failed")
+
+    def _refused(self, settlements: list[Settlement], problem: TaskqError) -> list[Settlement]:
+        """Halves a batch that Redis refuses; a single culprit is buried without what made it impossible."""
+        if len(settlements) > 1:
+            middle = len(settlements) // 2
+            return self._send(settlements[:middle], True) + self._send(settlements[middle:], True)
+        culprit = reduced(settlements[0], problem)
+        if culprit is None:
+            logger.error("entry %s cannot be settled: %s", settlements[0].delivery.location.decode(), problem)
+            return []
+        return [culprit]
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None

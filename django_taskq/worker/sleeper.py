@@ -1,0 +1,55 @@
+"""Sleeping until there is work: a BLPOP on the queues' wake lists, on a connection of its own.
+
+The wait is on the socket with a time-out of our own, because the server's own overshoots by up to 100 ms. The BLPOP has
+none; CLIENT UNBLOCK takes it back, so that a token which comes later is left for somebody who sleeps.
+"""
+
+from __future__ import annotations
+
+import select
+
+import redis
+
+from django_taskq.broker.connection import Connections
+
+
+class Sleeper:
+    """Raises redis-py's errors, after which the next sleep starts on a new connection."""
+
+    def __init__(self, connections: Connections, keys: list[str]) -> None:
+        self._connections, self._keys = connections, keys
+        self._connection: redis.Connection | None = None
+        self._client_id = 0
+
+    def sleep(self, seconds: float, other: redis.Connection, interrupt: int) -> None:
+        """Sleeps until a token comes, `seconds` are over, or the file descriptor `interrupt` is readable.
+
+        `other` is an idle connection, for taking the BLPOP back.
+        """
+        connection = self._connect()
+        try:
+            connection.send_command("BLPOP", *self._keys, 0)
+            sock = connection._sock  # noqa: SLF001
+            if not connection.can_read(timeout=0):
+                ready, _, _ = select.select([sock, interrupt], [], [], max(0.0, seconds))
+                if sock not in ready:
+                    other.send_command("CLIENT", "UNBLOCK", self._client_id)
+                    other.read_response()
+            connection.read_response()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> redis.Connection:
+        if self._connection is None:
+            connection = self._connections.open()
+            connection.send_command("CLIENT", "ID")
+            self._client_id = connection.read_response()
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """Closes the connection."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None

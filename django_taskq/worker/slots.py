@@ -1,0 +1,118 @@
+"""One thread that runs sync tasks, one after the other, and can be interrupted in the middle of one.
+
+An interruption is raised in the thread by PyThreadState_SetAsyncExc, at most once for each task. `disarm` makes sure
+that it is raised in that task or not at all: after it no interruption of this task can be raised any more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.exceptions import TaskCancelled, TaskTimeout
+
+if TYPE_CHECKING:
+    from django_taskq.worker.executor import Work
+    from django_taskq.worker.pools import ThreadPool
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_NONE = ctypes.py_object()  # NULL: takes back what was not raised yet
+
+
+class Slot:
+    """A thread and what it is running. `work` is None between tasks."""
+
+    def __init__(self, pool: ThreadPool, number: int) -> None:
+        self.pool, self.number = pool, number
+        self.busy = False
+        self.work: Work | None = None
+        self.abandoned = False  # its task was settled without it: whatever it does now counts for nothing
+        self._guard = threading.RLock()
+        self._armed = self._fired = False
+        self.thread = threading.Thread(target=self._loop, name=f"taskq-{number}", daemon=True)
+        self.thread.start()
+
+    def _loop(self) -> None:
+        ready: SimpleQueue[Delivery | None] = self.pool.ready
+        while True:
+            delivery = ready.get()
+            if delivery is None:
+                return
+            self._run(delivery)
+            if self.abandoned:
+                return
+
+    def _run(self, delivery: Delivery) -> None:
+        pool = self.pool
+        pool.notes.set(self.number, delivery.location, time.time())
+        self.busy = True
+        settlement = self._attempt(delivery)
+        pool.notes.clear(self.number)
+        if settlement is not None:
+            pool.settle(settlement)
+        self.busy = False
+        pool.finished()
+
+    def _attempt(self, delivery: Delivery) -> Settlement | None:
+        """How the delivery ends; None when it was settled without this thread."""
+        executor = self.pool.executor
+        work = executor.prepare(delivery)
+        if isinstance(work, Settlement):
+            return work
+        if work.hard_timeout is not None:
+            self.pool.notes.limit(self.number, work.started + work.hard_timeout)
+        self.work = work
+        result, error, ended = None, None, False
+        try:
+            try:
+                self._armed, self._fired = True, False
+                result = self.pool.call(work)
+                ended = True
+            except BaseException as raised:  # noqa: BLE001 - whatever a task raises is its failure, not the worker's
+                error, ended = raised, True
+            self._disarm()
+        except (TaskTimeout, TaskCancelled) as late:  # raised between the end of the task and `_disarm`
+            self._disarm()
+            if not ended:
+                error = late
+        self.work = None
+        if self.abandoned:
+            return None
+        settlement = executor.succeeded(work, result) if error is None else executor.failed(work, error)
+        self.pool.measure(time.monotonic() - work.started)
+        return settlement
+
+    def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
+        """Raises `exception` in the thread, if it still runs `work` and was not interrupted before."""
+        with self._guard:
+            if self.work is not work or not self._armed or self._fired or self.thread.ident is None:
+                return False
+            self._fired = True
+            return _set_async_exc(self.thread.ident, ctypes.py_object(exception)) == 1
+
+    def abandon(self, work: Work) -> bool:
+        """Takes the task away from the thread, which is stuck in it. False when it has just ended."""
+        with self._guard:
+            if self.work is not work or not self._armed:
+                return False
+            self.abandoned = True
+            return True
+
+    def _disarm(self) -> None:
+        # It is raised once at most: whoever is hit in the first round is safe in the second.
+        for _ in range(2):
+            try:
+                self._guard.acquire()
+                self._armed = False
+                if self._fired and self.thread.ident is not None:
+                    _set_async_exc(self.thread.ident, _NONE)
+                break
+            except (TaskTimeout, TaskCancelled):
+                continue
+        while self._guard._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            self._guard.release()

@@ -1,0 +1,252 @@
+"""The supervisor: starts the children, beats for them, replaces the dead, and stops them all in good order.
+
+It has one thread and no database connection, so that it can fork at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any
+
+from django_taskq.broker.workers import Workers
+from django_taskq.exceptions import TaskqError
+from django_taskq.signals import worker_started, worker_stopped
+from django_taskq.worker.children import MaintenanceChild, TaskChild
+from django_taskq.worker.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
+    from django_taskq.worker.options import WorkerOptions
+
+logger = logging.getLogger("django_taskq.worker")
+
+TICK = 0.25  # seconds
+KILL_AFTER = 8.0  # seconds beyond the shutdown timeout
+YOUNG = 5.0  # seconds; a child that dies sooner is replaced with a delay
+LONGEST_DELAY = 30.0
+MAINTENANCE_PATIENCE = 15.0
+
+
+class Supervisor:
+    """`run()` returns the exit code: 0, or 1 when a child had to be killed at the end."""
+
+    def __init__(self, broker: Broker, options: WorkerOptions) -> None:
+        self.broker, self.options = broker, options
+        self._workers = Workers(broker.connections, broker.keys)
+        self._heartbeat = Heartbeat(self._workers)
+        self._children: list[TaskChild] = []
+        self._maintenance: MaintenanceChild | None = None
+        self._graves: dict[str, list[bytes]] = {}  # dead children whose tasks are not handed on yet: worker -> running
+        self._stop_at: float | None = None
+        self._signals = 0
+        self._start_at = 0.0
+        self._deaths = 0
+        self._exit_code = 0
+        self._wakeup = os.pipe()
+
+    def run(self) -> int:
+        """Until it is stopped, or a burst is over."""
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._catch_signals()
+        self._greet(name)
+        worker_started.send_robust(name, queues=list(self.options.queues))
+        while True:
+            self._start_missing()
+            if self._over():
+                break
+            self._wait()
+            self._bury_dead()
+            self._enforce()
+            self._obey_register()
+            self._hand_on()
+        self._end_maintenance()
+        worker_stopped.send_robust(name)
+        logger.info("worker %s stopped", name)
+        return self._exit_code
+
+    def _greet(self, name: str) -> None:
+        options = self.options
+        logger.info(
+            "worker %s starts: queues %s, %d process(es) with %d threads and %d async tasks each, Redis at %s",
+            name, ", ".join(options.queues), options.processes, options.threads, options.async_concurrency,
+            self.broker.connections.location.display,
+        )  # fmt: skip
+        try:
+            self.broker.connections.execute("PING")
+        except TaskqError as error:
+            logger.error("%s; the worker goes on trying", error)
+
+    def _catch_signals(self) -> None:
+        os.set_blocking(self._wakeup[1], False)
+        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake up
+
+    def _signalled(self, number: int, frame: Any) -> None:  # noqa: ARG002
+        self._signals += 1
+
+    # --- children -----------------------------------------------------------------------------------------------------
+
+    def _start_missing(self) -> None:
+        if self._stop_at is not None or time.monotonic() < self._start_at:
+            return
+        if self._maintenance is None:
+            self._maintenance = MaintenanceChild(self.broker, self.options, [*self._children])
+        missing = self.options.processes - sum(child.state == "running" for child in self._children)
+        if self.options.burst and self._children_started:
+            return
+        for _ in range(missing):
+            others = [*self._children, *([self._maintenance] if self._maintenance else [])]
+            self._children.append(TaskChild(self.broker, self.options, others))
+        self._children_started = True
+
+    _children_started = False
+
+    def _wait(self) -> None:
+        maintenance = [self._maintenance] if self._maintenance else []
+        everybody = [*self._children, *maintenance]
+        ready = wait([self._wakeup[0], *(child.pipe for child in everybody), *(child.process.sentinel for child in everybody)], TICK)
+        if self._wakeup[0] in ready:
+            os.read(self._wakeup[0], 4096)
+        for child in self._children:
+            if child.pipe in ready:
+                self._listen(child)
+        if self._signals:
+            self._stop()
+
+    def _listen(self, child: TaskChild) -> None:
+        try:
+            while child.pipe.poll():
+                word, *rest = child.pipe.recv()
+                if word == "registered":
+                    child.registered = True
+                elif word == "settled":
+                    child.settled = rest[0]
+                elif word == "retiring":
+                    child.state = "retiring"
+                    logger.info("worker %s makes way for a new one: %s", child.worker, rest[0])
+        except (EOFError, OSError):
+            return  # it is gone; its exit code is found in a moment
+
+    def _bury_dead(self) -> None:
+        for child in list(self._children):
+            code = child.process.exitcode
+            if code is None:
+                continue
+            self._listen(child)
+            self._children.remove(child)
+            self._graves[child.worker] = [note.location for note in child.notes.read()]
+            if code != 0 and child.state != "killed":
+                running = len(self._graves[child.worker])
+                logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), running)
+                self._delay_if_young(child.started)
+            elif code == 0 and child.state == "running" and self.options.burst:
+                child.state = "done"
+            child.close()
+        if self._maintenance is not None and self._maintenance.process.exitcode is not None:
+            if self._stop_at is None:
+                logger.error("the maintenance process died (%s)", _cause(self._maintenance.process.exitcode))
+                self._delay_if_young(self._maintenance.started)
+            self._maintenance.close()
+            self._maintenance = None
+
+    def _delay_if_young(self, started: float) -> None:
+        """A child that dies at once would be started over and over."""
+        self._deaths = self._deaths + 1 if time.monotonic() - started < YOUNG else 0
+        if self._deaths > 1:
+            delay = min(LONGEST_DELAY, 0.5 * 2.0 ** (self._deaths - 2))
+            self._start_at = time.monotonic() + delay
+            logger.error("children die as soon as they start; the next one starts in %.1f s", delay)
+
+    def _enforce(self) -> None:
+        """Kills what is over a hard time limit, and what has not ended long after it was told to."""
+        now = time.monotonic()
+        late = self._stop_at is not None and now > self._stop_at + KILL_AFTER
+        for child in self._children:
+            over = [note for note in child.notes.read() if note.hard_deadline and now >= note.hard_deadline]
+            if over:
+                locations = ", ".join(note.location.decode("utf-8", "replace") for note in over)
+                logger.error("worker %s is killed: hard time limit of the task at %s", child.worker, locations)
+                child.kill()
+            elif late:
+                logger.error("worker %s is killed: it did not end in time", child.worker)
+                child.state, self._exit_code = "killed", 1
+                child.kill()
+
+    # --- Redis --------------------------------------------------------------------------------------------------------
+
+    def _obey_register(self) -> None:
+        """Beats, and passes on what was asked of the children meanwhile."""
+        replies = self._heartbeat.tick(self._children)
+        for child in self._children:
+            requests = replies.get(child.worker, [])
+            if requests is None:
+                child.send("retire it was declared dead")
+                continue
+            for request in requests:
+                if request == "quiet":
+                    child.state = "quiet"
+                child.send(request)
+
+    def _hand_on(self) -> None:
+        """Gives the deliveries of dead children to others at once."""
+        for worker, running in list(self._graves.items()):
+            try:
+                self._workers.declare_dead(worker, None, running)
+                count = self._workers.reclaim(worker)
+            except TaskqError as error:
+                logger.debug("handing on what %s held waits: %s", worker, error)
+                return
+            del self._graves[worker]
+            if count:
+                logger.warning("worker %s held %d tasks; they go to other workers", worker, count)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        signals, self._signals = self._signals, 0
+        if self._stop_at is None:
+            self._stop_at = time.monotonic() + self.options.shutdown_timeout
+            logger.info("worker stops: running tasks have %.0f s to finish", self.options.shutdown_timeout)
+            for child in self._children:
+                child.send("stop")
+            signals -= 1
+        if signals > 0:
+            self._stop_at = time.monotonic()
+            logger.info("worker stops now: running tasks go to other workers")
+            for child in self._children:
+                child.send("hurry")
+
+    def _over(self) -> bool:
+        if self._children:
+            return False
+        if self.options.burst and self._children_started:
+            return True
+        return self._stop_at is not None
+
+    def _end_maintenance(self) -> None:
+        self._hand_on()
+        maintenance = self._maintenance
+        if maintenance is None:
+            return
+        maintenance.send("stop")
+        maintenance.process.join(MAINTENANCE_PATIENCE)
+        if maintenance.process.exitcode is None:
+            logger.error("the maintenance process is killed: it did not end in time")
+            maintenance.kill()
+            maintenance.process.join()
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

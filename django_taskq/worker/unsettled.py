@@ -1,0 +1,28 @@
+"""A settlement that Redis refuses by itself, reduced to what it cannot refuse."""
+
+from __future__ import annotations
+
+from django_taskq.broker import scripts
+from django_taskq.broker.deliveries import Settlement, bury
+from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.outcome import Outcome, encode_outcome
+from django_taskq.exceptions import MalformedMessage, TaskqError
+
+
+def reduced(settlement: Settlement, problem: TaskqError) -> Settlement | None:
+    """A dead letter with the reason `refused`, its raw message kept; None where even that was refused before."""
+    delivery = settlement.delivery
+    if settlement.script is scripts.RELEASE or settlement.arguments[1] == "refused":
+        return None
+    try:
+        message = Message.decode(delivery.fields)
+    except MalformedMessage:
+        message = Message(settlement.arguments[0], "?")
+    outcome = Outcome(
+        message.id, message.run, "failed", True, task=message.task, queue=delivery.lane.queue,
+        error_class="django_taskq.exceptions.BrokerRefused", error_message=str(problem)[:2000], reason="refused",
+        raw=pack_fields(delivery.fields),
+    )  # fmt: skip
+    return bury(delivery, message.id, "refused", encode_outcome(outcome))
+
+
