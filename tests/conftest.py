@@ -20,7 +20,6 @@ TASKQ_TEST_SERVER=redis-server runs everything on another server, DATABASE_URL o
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -138,9 +137,17 @@ def manage_env(taskq_settings: SettingsWrapper, transactional_db: None, tmp_path
 
 
 @pytest.fixture
-def worker(manage_env: dict[str, str], taskq_settings: SettingsWrapper, tmp_path: Path) -> Iterator[StartWorker]:
+def worker(
+    manage_env: dict[str, str], taskq_settings: SettingsWrapper, redis_server: RedisServer, tmp_path: Path
+) -> Iterator[StartWorker]:
     """Starts workers; see the top of this file."""
+    from django_taskq.broker.keys import Keys
+
     started: list[WorkerProcess] = []
+
+    def registered() -> list[str]:
+        with redis_server.client(decode_responses=True) as client:
+            return list(client.zrange(Keys(taskq_settings.TASKQ.get("NAMESPACE", "taskq")).workers, 0, -1))
 
     def start(
         *arguments: str,
@@ -156,10 +163,12 @@ def worker(manage_env: dict[str, str], taskq_settings: SettingsWrapper, tmp_path
             **(env or {}),
         }
         log = tmp_path / f"worker-{len(started)}.log"
-        process = WorkerProcess([sys.executable, str(ROOT / "manage.py"), "taskq_worker", *arguments], log, environment)
+        process = WorkerProcess(arguments, log, environment, registered)
         started.append(process)
         if wait:
-            process.wait_until_ready()
+            process.wait_until_ready(
+                int(arguments[arguments.index("--processes") + 1]) if "--processes" in arguments else 1
+            )
         return process
 
     yield start

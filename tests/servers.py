@@ -387,12 +387,26 @@ class PostgresServer:
 
 
 class WorkerProcess(Process):
-    """A running `manage.py taskq_worker`."""
+    """A running `manage.py taskq_worker`. `ids` are the names under which its task processes are registered."""
 
-    READY = "ready"
+    def __init__(
+        self, arguments: Sequence[str], log: Path, env: dict[str, str], registered: Callable[[], list[str]]
+    ) -> None:
+        self._registered = registered
+        super().__init__([sys.executable, str(ROOT / "manage.py"), "taskq_worker", *arguments], log, env)
 
-    def wait_until_ready(self, timeout: float = 20) -> None:
-        self.wait_for_output(self.READY, timeout)
+    @property
+    def ids(self) -> list[str]:
+        return [worker for worker in self._registered() if f"-{self.pid}-" in worker]
+
+    def wait_until_ready(self, processes: int = 1, timeout: float = 20) -> None:
+        """Return when so many of its processes are registered, or when it has ended (--burst)."""
+        wait_for(
+            lambda: not self.alive or len(self.ids) >= processes,
+            timeout,
+            lambda: f"{processes} registered worker(s):\n{self.output()}",
+        )
+        assert self.popen.poll() in (None, 0), self.output()
 
 
 @contextlib.contextmanager
