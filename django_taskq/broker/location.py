@@ -89,6 +89,9 @@ class Location:
         if settings.broker_db is not None:
             extra["db"] = settings.broker_db
         pool = self._alias_pool(extra) if "://" not in settings.broker else _url_pool(self._url(), extra)
+        if issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
+            for tcp_only in ("socket_keepalive", "socket_connect_timeout"):
+                pool.connection_kwargs.pop(tcp_only, None)
         if fingerprint:
             pool.connection_class = PinnedConnection
             pool.connection_kwargs["fingerprint"] = fingerprint
