@@ -101,7 +101,7 @@ class Writer:
             _execute(connection, batch)
 
     def _sync_commits(self, connection: BaseDatabaseWrapper) -> None:
-        """The cursor moves once a batch is committed, so it must be on SQLite's disk by then; it costs a sync a batch."""
+        """The cursor moves once a batch is committed, so SQLite must have it on the disk by then: one sync a batch."""
         if connection.vendor != "sqlite" or connection.connection is self._synced or connection.in_atomic_block:
             return
         with connection.cursor() as cursor:

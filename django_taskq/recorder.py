@@ -15,9 +15,11 @@ import uuid
 
 from django.db import router
 
-from django_taskq.broker.broker import Broker
+from django_taskq.broker import Broker
+from django_taskq.broker.outcomes import TRIM_BATCH
 from django_taskq.bulk import DatabaseAway, Writer
 from django_taskq.conf import get_settings
+from django_taskq.core.message import pack_fields
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import TaskqError
@@ -28,14 +30,13 @@ logger = logging.getLogger(__name__)
 LEASE_MS = 10_000
 BATCH = 1000  # outcomes a transaction
 BATCH_BYTES = 8 << 20  # past this many bytes of payload the next batch is smaller
-TRIM_BATCH = 500  # what one call of broker.trim removes at most
 TRIMS = 8  # calls a step: trimming keeps up with a full batch and never holds up the next one for long
 TRIM_EVERY = 1.0  # seconds, when there was little to trim
 BUSY_PAUSE, IDLE_PAUSE = 0.1, 1.0  # seconds between looks: just after there was something, and after a quiet while
 STANDBY_PAUSE = 2.0  # seconds, while another recorder holds the lease
 FIRST_BACKOFF, LAST_BACKOFF = 0.25, 15.0  # seconds, while the database or Redis is away
 
-_MALFORMED = uuid.UUID("5b1b9b1e-6f0c-5d57-9d3c-0d7c3f1f6a11")  # namespace of ids for outcomes that name none
+_NAMELESS = uuid.UUID("5b1b9b1e-6f0c-5d57-9d3c-0d7c3f1f6a11")  # namespace of ids for outcomes that name none
 
 
 class Recorder:
@@ -78,8 +79,8 @@ class Recorder:
             return 0
         entries = self.broker.read_outcomes(cursor, self._size)
         if entries:
-            self._writer.write([(entry, outcome or _malformed(entry)) for entry, outcome in entries])
-            if not self.broker.advance(self.owner, cursor, entries[-1][0]):
+            self._writer.write([(entry, outcome or self._malformed(entry)) for entry, outcome in entries])
+            if not self.broker.advance(self.owner, cursor, entries[-1][0], len(entries)):
                 self.holding = False
                 return 0
             self._resize(entries)
@@ -88,7 +89,9 @@ class Recorder:
 
     def _resize(self, entries: list[tuple[str, Outcome | None]]) -> None:
         """Grows after a full batch, as far as the payloads allow: memory bounds the batch, not only the count."""
-        size = sum(len(outcome.args) + len(outcome.kwargs) + len(outcome.result or b"") for _, outcome in entries if outcome)
+        size = sum(
+            len(outcome.args) + len(outcome.kwargs) + len(outcome.result or b"") for _, outcome in entries if outcome
+        )
         if size > BATCH_BYTES:
             self._size = max(1, len(entries) * BATCH_BYTES // (2 * size))
         elif len(entries) >= self._size:
@@ -125,8 +128,23 @@ class Recorder:
             if failures == 1:
                 logger.warning("recorder: outcomes wait in Redis, trying again until they are recorded: %s", error)
         elif failures & (failures - 1) == 0:  # a fault of our own: at the 1st, 2nd, 4th, 8th time
-            logger.exception("recorder: attempt %d failed, trying again", failures)
-        return min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures - 1, 10))
+            logger.error("recorder: attempt %d failed, trying again", failures, exc_info=error)
+        return min(LAST_BACKOFF, FIRST_BACKOFF * float(1 << min(failures - 1, 10)))
+
+    def _malformed(self, entry: str) -> Outcome:
+        """A dead letter for an outcome that cannot be read: how the task ended is not known, and a person must look."""
+        fields = self.broker.read_raw_outcome(entry)
+        id = fields[1] if len(fields) > 1 and len(fields[1]) == 16 else uuid.uuid5(_NAMELESS, entry).bytes
+        logger.error("recorder: entry %s of the outcome stream cannot be read; it is kept as a dead letter", entry)
+        return Outcome(
+            id=id,
+            run=1,
+            status=State.FAILED.value,
+            recorded=False,
+            reason="malformed",
+            error_message=f"Entry {entry} of the outcome stream cannot be read: the task ended, and how is not known.",
+            raw=pack_fields(fields),
+        )
 
     def _close(self) -> None:
         """Gives the lease up, so that another recorder goes on at once, and the connection back."""
@@ -136,15 +154,3 @@ class Recorder:
                 self.broker.recorder_lease(self.owner, 1)
             except TaskqError as error:
                 logger.debug("recorder: the lease runs out by itself: %s", error)
-
-
-def _malformed(entry: str) -> Outcome:
-    """A stand-in for an outcome nobody can read: a dead letter, so that a person sees it; its bytes are not known here."""
-    return Outcome(
-        id=uuid.uuid5(_MALFORMED, entry).bytes,
-        run=1,
-        status=State.FAILED.value,
-        recorded=False,
-        reason="malformed",
-        error_message=f"Entry {entry} of the outcome stream cannot be read: some task ended and how is not known.",
-    )

@@ -1,4 +1,4 @@
-"""Hides secrets in JSON before it is stored or shown: the values of keys such as `password` or `apiKey`, at any depth."""
+"""Hides secrets in JSON before it is stored or shown: what keys such as `password` or `apiKey` hold, at any depth."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import msgspec
 REDACTED = "[redacted]"
 UNREADABLE = '"[hidden: it names a secret and could not be read as JSON]"'
 
-# Most arguments name no secret, so a few searches of the raw bytes decide whether to decode at all. (An alternation in one
-# regular expression takes ten times as long.) A key may spell its letters as \u0070, so such escapes are worth a look.
+# Most arguments name no secret, so a few searches of the raw bytes decide whether to decode at all. (An alternation in
+# one regular expression takes ten times as long.) A key may spell its letters as \u0070: such escapes deserve a look.
 _HINTS = (b"passw", b"token", b"secret", b"authorization", b"card", b"\\u00")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])").sub
-_SECRET = re.compile(
-    r"(?<![a-z])(?:password|passwd|token|secret|authorization|api[^a-z]*key|card)s?(?![a-z])"
-).search
+_SECRET = re.compile(r"(?<![a-z])(?:password|passwd|token|secret|authorization|api[^a-z]*key|card)s?(?![a-z])").search
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key contains one of the words, as a word: `card_number`, `accessToken` and `X-API-Key` do, `discard` does not."""
+    """Whether a key contains one of the words, as a word: `cardNumber` and `X-API-Key` do, `discard` does not."""
     return _SECRET(_CAMEL("_", key).lower()) is not None
 
 
@@ -44,7 +42,7 @@ def redact_json(raw: bytes) -> bytes:
 
 
 def redact(value: Any) -> bool:
-    """Replaces the values of secret keys inside `value`, in place; whether there were any. Nesting of any depth is walked."""
+    """Replaces the values of secret keys inside `value`, in place and at any depth; whether there were any."""
     found = False
     pending = [value]
     while pending:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from django.db import router
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from django_taskq.broker import get_broker
@@ -32,8 +33,8 @@ class Requeued(StrEnum):
 def requeue(dead: DeadTask) -> Requeued:
     """Starts a new run of a failed task, under its old id, with fresh attempts and without its expiry.
 
-    Redis comes first, then the row. A crash in between leaves the row dead until the recorder sees the new run's outcome,
-    and meanwhile the broker refuses the id: however often this is called, one run is sent.
+    Redis comes first, then the row. A crash in between leaves the row dead until the recorder sees the new run's
+    outcome, and meanwhile the broker refuses the id: however often this is called, one run is sent.
 
     Raises RequeueRefused, which says why, and BrokerUnavailable.
     """
@@ -58,31 +59,38 @@ def discard(dead: DeadTask) -> bool:
     return _close(dead, DeadTask.State.DISCARDED)
 
 
+def discard_all(dead: QuerySet[DeadTask]) -> int:
+    """Marks all of them that are dead; how many that were."""
+    rows = dead.using(_database()).order_by().filter(state=DeadTask.State.DEAD)
+    return rows.update(state=DeadTask.State.DISCARDED, closed_at=timezone.now())
+
+
 @dataclass(slots=True)
 class Summary:
     """What came of many dead letters at once."""
 
-    sent: int = 0
+    rows: list[DeadTask] = field(default_factory=list)  # those that were sent
     before: int = 0
     refused: Counter[str] = field(default_factory=Counter)  # reason -> how many
 
-    def add(self, dead: DeadTask) -> None:
-        """Requeues one more; a refusal is counted, a broker that is away is raised."""
-        try:
-            if requeue(dead) is Requeued.SENT:
-                self.sent += 1
-            else:
-                self.before += 1
-        except RequeueRefused as refusal:
-            self.refused[str(refusal)] += 1
+    @property
+    def sent(self) -> int:
+        """How many were sent."""
+        return len(self.rows)
 
 
-def requeue_many(dead: Iterable[DeadTask], summary: Summary | None = None) -> Summary:
-    """Requeues one after the other. BrokerUnavailable ends it; a `summary` passed in then holds what was done before."""
-    summary = summary or Summary()
+def requeue_many(dead: Iterable[DeadTask], summary: Summary) -> None:
+    """Requeues one after the other and counts in `summary`, which stays true when BrokerUnavailable ends it early."""
     for one in dead:
-        summary.add(one)
-    return summary
+        try:
+            if requeue(one) is Requeued.SENT:
+                summary.rows.append(one)
+            else:
+                summary.before += 1
+        except DeadTask.DoesNotExist:
+            summary.refused["It has been pruned or deleted."] += 1
+        except RequeueRefused as refusal:
+            summary.refused[str(refusal)] += 1
 
 
 def _next_run(dead: DeadTask) -> Message:

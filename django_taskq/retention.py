@@ -1,4 +1,4 @@
-"""Prunes the records: by age, and down to a number of rows. Small transactions, with pauses that let the recorder in."""
+"""Prunes the records, by age and down to a number of rows: small transactions, and pauses that let the recorder in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def prune(
     """Deletes what is past its time and what exceeds `RETENTION_MAX_ROWS`; how many rows of which model.
 
     `progress` is called after each batch with its number of rows; a true answer ends the round early. `now` defaults to
-    the present. A dead letter that nobody has dealt with is kept for the retention of failures, whatever the number of rows.
+    the present. A dead letter that nobody has dealt with stays as long as failures do, whatever the number of rows.
     """
     now, settings = now or timezone.now(), settings or get_settings()
     deleted = {"TaskResult": 0, "DeadTask": 0}
@@ -49,7 +49,7 @@ def _outdated(now: dt.datetime, settings: Settings) -> Iterator[QuerySet[TaskRes
         limit = failed_kept if status == TaskResult.Status.FAILED else kept
         yield results.filter(status=status, finished_at__lt=limit).order_by("finished_at")
     for state in DeadTask.State.values:
-        limit = failed_kept if state == DeadTask.State.DEAD else min(kept, failed_kept)
+        limit = failed_kept if state == DeadTask.State.DEAD else kept
         yield dead.filter(state=state, failed_at__lt=limit).order_by("failed_at")
     # The newest row that is too many; older ones have smaller times, and equal ones smaller ids.
     newest = results.order_by("-finished_at", "-id").values_list("finished_at", "id")
@@ -60,7 +60,7 @@ def _outdated(now: dt.datetime, settings: Settings) -> Iterator[QuerySet[TaskRes
 
 def _delete(rows: QuerySet[TaskResult] | QuerySet[DeadTask]) -> Iterator[int]:
     """Deletes in batches, by primary key: a transaction locks these rows and no range between them."""
-    manager: QuerySet[Model] = rows.model._base_manager.using(rows.db)  # type: ignore[assignment]
+    manager: QuerySet[Model] = rows.model._base_manager.using(rows.db)
     while True:
         keys = list(rows.values_list("pk", flat=True)[:BATCH])
         for start in range(0, len(keys), BATCH // 2):  # fits the parameters of every database in one statement
@@ -111,4 +111,4 @@ class Pruner:
         if isinstance(error, OperationalError | InterfaceError):
             logger.warning("pruner: the database is away, trying again: %s", error)
         else:
-            logger.exception("pruner: a round failed, trying again")
+            logger.error("pruner: a round failed, trying again", exc_info=error)

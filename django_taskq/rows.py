@@ -67,7 +67,7 @@ class Rows:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._time = _time_adapter(connection)
         self._uuid: Callable[[bytes], Any] = _as_uuid if connection.features.has_native_uuid_field else bytes.hex
-        self._binary: Callable[[bytes], Any] = connection.Database.Binary
+        self._binary: Callable[[bytes], Any] = connection.Database.Binary  # type: ignore[attr-defined]
 
     def batch(self, entries: Iterable[tuple[str, Outcome]]) -> Batch:
         """The rows of outcomes, each with the id of its stream entry, which says when it was settled."""
@@ -175,7 +175,11 @@ def _as_uuid(raw: bytes) -> uuid.UUID:
 
 
 def _json(raw: bytes) -> str:
-    return raw.decode("utf-8", "backslashreplace") if len(raw) <= 2 else redact_json(raw).decode("utf-8", "backslashreplace")
+    return (
+        raw.decode("utf-8", "backslashreplace")
+        if len(raw) <= 2
+        else redact_json(raw).decode("utf-8", "backslashreplace")
+    )
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which failures are of one kind: an error class at a place in the application's code, or a reason where there is no error."""
+"""Which failures are of one kind: an error class at a place in the application's code, or a reason without an error."""
 
 from __future__ import annotations
 

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from django_taskq.redaction import REDACTED, UNREADABLE, is_secret, redact_json
+
+SECRET = """password Password PASSWORD user_password userPassword password2 passwd token accessToken access-token tokens
+secret client_secret authorization Authorization X-API-Key api_key apiKey APIKey apikey card card_number cardNumber
+idCARD"""
+HARMLESS = "discard wildcard postcard tokenizer secretary cardinal api key keys capital email"
+
+
+@pytest.mark.parametrize("key", SECRET.split())
+def test_a_key_that_contains_a_secret_word_is_one(key: str) -> None:
+    assert is_secret(key)
+
+
+@pytest.mark.parametrize("key", HARMLESS.split())
+def test_a_word_that_merely_holds_the_letters_is_none(key: str) -> None:
+    assert not is_secret(key)
+
+
+def test_values_are_replaced_at_any_depth() -> None:
+    raw = json.dumps({"a": [{"b": {"apiKey": "k", "to": "x"}}], "token": {"inner": [1, 2]}}).encode()
+    assert json.loads(redact_json(raw)) == {"a": [{"b": {"apiKey": REDACTED, "to": "x"}}], "token": REDACTED}
+
+
+def test_json_without_a_secret_comes_back_byte_for_byte() -> None:
+    raw = b'{ "n" : 1.10, "discard": 123456789012345678901234567890 }'
+    assert redact_json(raw) is raw
+
+
+def test_a_key_spelt_with_escapes_is_seen() -> None:
+    assert b"hunter2" not in redact_json(b'{"p\\u0061ssword": "hunter2"}')
+
+
+def test_a_secret_in_json_that_cannot_be_read_is_hidden_whole() -> None:
+    for raw in (
+        b'{"password": "hunter2"',
+        b"[" * 20_000 + b'{"password":"hunter2"}' + b"]" * 20_000,
+        b'{"token":"\xff"}',
+    ):
+        assert redact_json(raw) == UNREADABLE.encode()

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from django_taskq import retention
+from django_taskq.conf import get_settings
+from django_taskq.models import DeadTask, TaskResult
+from django_taskq.retention import Pruner, prune
+from tests.servers import wait_for
+
+pytestmark = pytest.mark.django_db
+NOW = dt.datetime(2025, 6, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+
+
+def result(age: float, status: str = "succeeded") -> TaskResult:
+    return TaskResult.objects.create(
+        id=uuid.uuid4(), task="shop.send", queue="default", status=status, finished_at=NOW - age * DAY
+    )
+
+
+def dead(age: float, state: str = "dead") -> DeadTask:
+    return DeadTask.objects.create(task_id=uuid.uuid4(), state=state, failed_at=NOW - age * DAY, fingerprint="f")
+
+
+def left(model: Any) -> list[float]:
+    column = "finished_at" if model is TaskResult else "failed_at"
+    return sorted((NOW - at) / DAY for at in model.objects.values_list(column, flat=True))
+
+
+def test_results_go_after_the_retention_and_failures_later() -> None:
+    for age in (1, 6.9, 7.1, 89, 91):
+        result(age)
+        result(age, "failed")
+    assert prune(NOW) == {"TaskResult": 4, "DeadTask": 0}
+    assert left(TaskResult) == [1, 1, 6.9, 6.9, 7.1, 89]
+
+
+def test_a_dead_letter_nobody_dealt_with_stays_as_long_as_failures_do() -> None:
+    for age in (8, 89, 91):
+        for state in DeadTask.State.values:
+            dead(age, state)
+    prune(NOW, settings=replace(get_settings(), retention_max_rows=0))
+    assert left(DeadTask) == [8, 89]
+    assert set(DeadTask.objects.values_list("state", flat=True)) == {"dead"}
+
+
+def test_rows_beyond_the_maximum_go_oldest_first() -> None:
+    for age in (1, 2, 3, 4, 5):
+        result(age, "failed" if age == 5 else "succeeded")
+    assert prune(NOW, settings=replace(get_settings(), retention_max_rows=3))["TaskResult"] == 2
+    assert left(TaskResult) == [1, 2, 3]
+
+
+def test_exactly_the_maximum_stays_among_rows_of_one_moment() -> None:
+    for _ in range(8):
+        result(1)
+    prune(NOW, settings=replace(get_settings(), retention_max_rows=5))
+    assert TaskResult.objects.count() == 5
+
+
+def test_batches_reach_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "BATCH", 10)
+    TaskResult.objects.bulk_create(
+        TaskResult(id=uuid.uuid4(), task="t", queue="q", status="succeeded", finished_at=NOW - 8 * DAY)
+        for _ in range(95)
+    )
+    sizes: list[int] = []
+    assert prune(NOW, progress=sizes.append)["TaskResult"] == 95
+    assert max(sizes) <= 10
+
+
+def test_progress_may_end_a_round() -> None:
+    result(8)
+    dead(91)
+    assert prune(NOW, progress=lambda count: True) == {"TaskResult": 1, "DeadTask": 0}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_pruner_prunes_until_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retention, "EVERY", 0.1)
+    faults = iter([RuntimeError("a bug")])
+    real = retention.prune
+
+    def faulty(**options: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return real(**options)
+
+    monkeypatch.setattr(retention, "prune", faulty)
+    TaskResult.objects.create(
+        id=uuid.uuid4(), task="t", queue="q", status="succeeded", finished_at=timezone.now() - 8 * DAY
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=Pruner().run, args=(stop,))
+    thread.start()
+    try:
+        wait_for(lambda: not TaskResult.objects.exists(), 10)
+    finally:
+        stop.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert "a round failed" in caplog.text
