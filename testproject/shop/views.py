@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from django_taskq import BrokerUnavailable, TaskHandle, TaskNotFound, get_task
+from django_taskq import TaskHandle, get_task
+from django_taskq.exceptions import BrokerUnavailable, TaskNotFound
 from testproject.shop import tasks
 from testproject.shop.forms import SendForm
 from testproject.shop.pictures import draw_sample
