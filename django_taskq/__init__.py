@@ -4,17 +4,56 @@ from __future__ import annotations
 
 from django_taskq.context import TaskContext, current_task
 from django_taskq.core.retry import Exponential, Fixed, Linear
-from django_taskq.exceptions import Discard, Retry, TaskCancelled, TaskTimeout
+from django_taskq.exceptions import (
+    BrokerFull,
+    BrokerRefused,
+    BrokerUnavailable,
+    Discard,
+    InvalidArguments,
+    InvalidTask,
+    MalformedMessage,
+    PayloadTooLarge,
+    QueueFull,
+    ResultError,
+    ResultTimeout,
+    Retry,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+    TaskqError,
+    TaskTimeout,
+    UnknownQueue,
+)
+from django_taskq.handle import TaskHandle, get_task
+from django_taskq.task import Task, task
 
 __all__ = [
+    "BrokerFull",
+    "BrokerRefused",
+    "BrokerUnavailable",
     "Discard",
     "Exponential",
     "Fixed",
+    "InvalidArguments",
+    "InvalidTask",
     "Linear",
+    "MalformedMessage",
+    "PayloadTooLarge",
+    "QueueFull",
+    "ResultError",
+    "ResultTimeout",
     "Retry",
+    "Task",
     "TaskCancelled",
     "TaskContext",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskNotFound",
     "TaskTimeout",
+    "TaskqError",
+    "UnknownQueue",
     "current_task",
+    "get_task",
+    "task",
 ]
 __version__ = "0.1.0"

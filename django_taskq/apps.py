@@ -13,8 +13,8 @@ class DjangoTaskqConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_taskq import checks, producer  # noqa: F401
+        from django_taskq import checks, producer  # noqa: F401  (importing checks registers them)
         from django_taskq.middleware import headers_for
 
-        producer.add_headers(headers_for)
+        producer.set_header_source(headers_for)
         autodiscover_modules("tasks")

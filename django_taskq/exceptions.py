@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from datetime import timedelta
+from typing import Any
 
 
 def _default_message(error: BaseException) -> str:
@@ -46,7 +47,7 @@ class BrokerUnavailable(TaskqError):
     """The broker could not be reached. `id` is that of the task, which may or may not have arrived: sending the same
     id again does no harm."""
 
-    def __init__(self, message: str = "", id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, message: str = "", id: str | None = None) -> None:
         super().__init__(message)
         self.id = id
 
@@ -110,10 +111,10 @@ class Retry(Exception):
     def __init__(self, delay: float | timedelta | None = None, message: str = "") -> None:
         """`delay`: seconds until the next attempt; None leaves it to the task's backoff. Counts as a retry."""
         super().__init__(message or _default_message(self))
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        seconds: Any = delay.total_seconds() if isinstance(delay, timedelta) else delay
         if seconds is not None and (not isinstance(seconds, int | float) or not math.isfinite(seconds)):
             raise TypeError(f"Retry(delay=...) takes seconds or a timedelta, not {delay!r}.")
-        self.delay = seconds
+        self.delay: float | None = seconds
 
 
 class Discard(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import time
 
 import redis
@@ -35,6 +36,11 @@ class Listener:
         except (redis.exceptions.RedisError, OSError) as error:
             raise typed(error, self._where) from error
         return True
+
+    def fileno(self) -> int:
+        """Of the socket, for an event loop to watch."""
+        sock: socket.socket | None = self._connection._sock
+        return -1 if sock is None else sock.fileno()
 
     def close(self) -> None:
         """Ends the subscription."""

@@ -173,7 +173,7 @@ class CallCodec:
             raise ResultError(f"The result of {self.task} holds {number!r}, which JSON does not have.")
         return encoded
 
-    def decode_result(self, encoded: bytes | None) -> Any:
+    def decode_result(self, encoded: bytes | str | None) -> Any:
         """The result, converted by the function's return hint; ResultError if it does not fit it."""
         if encoded is None:
             return None

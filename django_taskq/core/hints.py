@@ -44,7 +44,7 @@ class Converter:
 
 _TEXT_TYPES = (dt.date, dt.time, dt.timedelta, Decimal, UUID, bytes)  # a datetime is a date, too
 # (int: of any size. float: not if it is NaN. So floats are looked at.)
-_PLAIN_TYPES = frozenset({str, int, bool, NoneType})
+_PLAIN_TYPES: frozenset[type] = frozenset({str, int, bool, NoneType})
 _CARRIED: tuple[tuple[inspect.Type, frozenset[type]], ...] = (
     (inspect.AnyType(), _PLAIN_TYPES),
     (inspect.StrType(), frozenset({str})),

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from django_taskq.exceptions import Discard, Retry, TaskTimeout
 
@@ -20,7 +20,7 @@ Backoff = Callable[[int], float]
 LONGEST_DELAY = 10 * 365 * 86_400.0  # seconds; Redis scores and JavaScript dates still hold it
 
 
-def _require_seconds(name: str, value: float, *, least: float = 0) -> None:
+def _require_seconds(name: str, value: Any, *, least: float = 0) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
         raise ValueError(f"{name} must be a number, {least:g} or more, not {value!r}")
 
@@ -60,7 +60,7 @@ class Fixed:
     def __post_init__(self) -> None:
         _require_seconds("delay", self.delay)
 
-    def __call__(self, attempt: int) -> float:  # noqa: ARG002
+    def __call__(self, attempt: int) -> float:
         return float(self.delay)
 
 
@@ -99,7 +99,7 @@ def as_backoff(value: Any) -> Backoff:
     the number of the attempt that failed, from 1, -> seconds.
     """
     if callable(value):
-        return value  # type: ignore[no-any-return]
+        return cast("Backoff", value)
     if isinstance(value, int | float | timedelta):
         return Fixed(_seconds(value))
     if isinstance(value, Sequence) and not isinstance(value, str | bytes) and value:
@@ -114,7 +114,7 @@ def as_backoff(value: Any) -> Backoff:
 
 
 def _seconds(value: Any) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value  # type: ignore[no-any-return]
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 class Decision(NamedTuple):

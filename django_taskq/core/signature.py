@@ -25,10 +25,10 @@ def signature_of(task: str, function: Callable[..., Any], *, takes_context: bool
         signature = inspect.signature(function)
     if not takes_context:
         return signature
-    first, *others = [*signature.parameters.values(), None]
-    if first is None or first.kind not in _BY_POSITION:
+    parameters = list(signature.parameters.values())
+    if not parameters or parameters[0].kind not in _BY_POSITION:
         raise InvalidTask(f"Task {task} has takes_context=True, but {signature} has no first parameter to take it.")
-    return signature.replace(parameters=[parameter for parameter in others if parameter is not None])
+    return signature.replace(parameters=parameters[1:])
 
 
 class Parameters:

@@ -1,0 +1,169 @@
+"""System checks: what `manage.py check` can tell before the first task is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from django.apps import AppConfig
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+
+from django_taskq.conf import Settings, get_settings
+from django_taskq.exceptions import InvalidTask
+from django_taskq.middleware.base import is_capable, load_middleware
+from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
+from django_taskq.registry import all_tasks
+
+# Backends whose clear() is FLUSHDB.
+_FLUSHING = ("django_redis.cache.RedisCache", "django.core.cache.backends.redis.RedisCache")
+
+
+@register(Tags.compatibility)
+def check_settings(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """TASKQ itself, and what it refers to elsewhere in the settings."""
+    try:
+        settings = get_settings()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="docs/configuration.md lists the keys of TASKQ.", id="django_taskq.E001")]
+    return [
+        *_check_middleware(),
+        *_check_database(settings),
+        *_check_alias(settings),
+        *_check_caches(settings),
+        *_check_task_defaults(settings),
+    ]
+
+
+@register(Tags.compatibility)
+def check_tasks(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """Type hints that mean nothing at run time and options that contradict the settings, before a call finds them."""
+    messages: list[CheckMessage] = []
+    for task in all_tasks():
+        try:
+            task.verify()
+        except InvalidTask as error:
+            messages.append(Error(str(error), obj=task.module_path, id="django_taskq.E007"))
+        except ImproperlyConfigured:
+            return []  # E001 says so
+    return messages
+
+
+@register(Tags.compatibility, deploy=True)
+def check_deployment(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001
+    """What is fine on a developer's machine only."""
+    try:
+        embedded = get_settings().broker.startswith("embedded:")
+    except ImproperlyConfigured:
+        return []
+    if not embedded:
+        return []
+    return [
+        Warning(
+            "TASKQ['BROKER'] is the embedded server, which is for development and tests: it serves one machine and "
+            "ends when its last client has gone.",
+            hint="Run a Redis or Valkey server and set TASKQ['BROKER'] to its URL.",
+            id="django_taskq.W001",
+        )
+    ]
+
+
+def _check_middleware() -> Iterator[CheckMessage]:
+    try:
+        loaded = load_middleware()
+    except ImproperlyConfigured as error:
+        yield Error(str(error), id="django_taskq.E002")
+        return
+    for is_async in (False, True):
+        concerned = [task.name for task in all_tasks() if task.is_async is is_async]
+        for path, factory in loaded:
+            if concerned and not is_capable(factory, is_async=is_async):
+                kind = "coroutine functions" if is_async else "functions"
+                yield Error(
+                    f"TASKQ['MIDDLEWARE']: {path} does not take {kind}, and these tasks are: {', '.join(concerned)}.",
+                    hint="Write it with django_taskq.middleware.around, or mark it with "
+                    "django.utils.decorators.sync_and_async_middleware.",
+                    id="django_taskq.E002",
+                )
+
+
+def _check_database(settings: Settings) -> Iterator[CheckMessage]:
+    if settings.database not in django_settings.DATABASES:
+        yield Error(
+            f"TASKQ['DATABASE'] is {settings.database!r}, which is not in DATABASES.",
+            hint=f"Use one of {', '.join(map(repr, django_settings.DATABASES))}.",
+            id="django_taskq.E003",
+        )
+
+
+def _check_alias(settings: Settings) -> Iterator[CheckMessage]:
+    if "://" in settings.broker:
+        return
+    cache = django_settings.CACHES.get(settings.broker)
+    if cache is None or "django_redis" not in str(cache.get("BACKEND")):
+        yield Error(
+            f"TASKQ['BROKER'] is {settings.broker!r}: neither a URL nor a CACHES entry of django-redis.",
+            hint="Use redis://host:port/db, rediss://, unix:// or embedded://, or the alias of a cache that nothing "
+            "else uses, with the backend django_redis.cache.RedisCache.",
+            id="django_taskq.E004",
+        )
+
+
+def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
+    """A cache in the broker's database: clearing it deletes every task."""
+    broker = _broker_places(settings)
+    for alias, cache in django_settings.CACHES.items():
+        if alias != settings.broker and cache.get("BACKEND") in _FLUSHING and broker & _cache_places(cache):
+            yield Error(
+                f"CACHES[{alias!r}] is in the same Redis database as TASKQ['BROKER']: its clear() is FLUSHDB and would "
+                "delete every task.",
+                hint="Give one of them another database number, or better a server of its own: a cache wants an "
+                "eviction policy, a broker must not have one.",
+                id="django_taskq.E005",
+            )
+
+
+def _check_task_defaults(settings: Settings) -> Iterator[CheckMessage]:
+    try:
+        where = "TASKQ['TASK_DEFAULTS']"
+        refuse_contradictions(where, parse(where, settings.task_defaults, allowed=DEFAULTABLE))
+    except InvalidTask as error:
+        yield Error(str(error), id="django_taskq.E006")
+
+
+# --- where a Redis is: (host or socket, port, database) ---------------------------------------------------------------
+
+Place = tuple[str, int, int]
+
+
+def _broker_places(settings: Settings) -> set[Place]:
+    if "://" in settings.broker:
+        return _places([settings.broker], settings.broker_db)
+    cache = django_settings.CACHES.get(settings.broker, {})
+    return _cache_places(cache, settings.broker_db)
+
+
+def _cache_places(cache: Any, db: int | None = None) -> set[Place]:
+    location, options = cache.get("LOCATION") or "", cache.get("OPTIONS") or {}
+    urls = location.replace(";", ",").split(",") if isinstance(location, str) else list(location)
+    return _places(urls, db if db is not None else options.get("db", options.get("DB")))
+
+
+def _places(urls: list[str], db: int | None) -> set[Place]:
+    """Of each URL that names a server (an embedded:// one does not); a given `db` overrules the URL's."""
+    places = set()
+    for url in urls:
+        parts = urlsplit(url.strip())
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            continue
+        asked = parse_qs(parts.query).get("db", [""])[0]
+        if parts.scheme == "unix":
+            where, port, in_path = parts.path, 0, ""
+        else:
+            where, port, in_path = parts.hostname or "localhost", parts.port or 6379, parts.path.strip("/")
+        where = "localhost" if where in ("127.0.0.1", "::1") else where
+        number = str(db) if db is not None else asked or in_path
+        places.add((where, port, int(number) if number.isdigit() else 0))
+    return places

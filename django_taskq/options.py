@@ -1,0 +1,228 @@
+"""The options of a task: what each may be, and which do not go together. Checked when a module is imported."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+from django.conf import settings as django_settings
+from django.utils import timezone
+
+from django_taskq.conf import RECORD_CHOICES, Settings, close_match
+from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
+from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff, as_backoff
+from django_taskq.exceptions import InvalidTask, UnknownQueue
+
+# No colon: names are parts of Redis keys.
+_NAME = re.compile(r"[\w.@/-]{1,200}")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_MILLISECOND = dt.timedelta(milliseconds=1)
+_LONGEST = dt.timedelta(days=36_500)
+
+
+class Moment(NamedTuple):
+    """A point in time in ms on Redis' clock: from the moment of sending, or since the epoch."""
+
+    ms: int
+    relative: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """Every option with its default; spans are seconds. docs/configuration.md says what each does."""
+
+    queue_name: str = "default"
+    priority: int = 0
+    run_after: Moment | None = None
+    expires: Moment | None = None
+    max_retries: int = 3
+    backoff: Backoff = DEFAULT_BACKOFF
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    discard_on: tuple[type[BaseException], ...] = ()
+    timeout: float | None = 300.0
+    hard_timeout: float | None = None
+    idempotency_key: str | None = None
+    idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL
+    record: str = "all"
+
+
+def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:
+    """A task's options with TASK_DEFAULTS below them; raises InvalidTask, or UnknownQueue for an undeclared queue."""
+    defaults = parse("TASKQ['TASK_DEFAULTS']", settings.task_defaults, allowed=DEFAULTABLE)
+    given = {**defaults, **declared}
+    refuse_contradictions(f"Task {task}", given)
+    require_queue(f"Task {task}", given.get("queue_name", "default"), settings)
+    return TaskOptions(**{"record": settings.record, **given})
+
+
+def parse(where: str, given: Mapping[str, Any], *, allowed: frozenset[str]) -> dict[str, Any]:
+    """The options' values in the form that TaskOptions keeps; InvalidTask names the option and what it takes."""
+    parsed = {}
+    for option, value in given.items():
+        if option not in allowed:
+            elsewhere = " It is decided by @task alone." if option in _PARSERS or option in ONLY_TASK else ""
+            raise InvalidTask(f"{where}: unknown option {option!r}.{elsewhere or close_match(option, allowed)}")
+        try:
+            parsed[option] = _PARSERS[option](value)
+        except ValueError as error:
+            raise InvalidTask(f"{where}: option {option}={_shown(value)}: {error}.") from error
+    return parsed
+
+
+def parse_name(where: str, name: Any) -> str:
+    """The name a task goes by on the wire; InvalidTask if messages and keys could not carry it."""
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise InvalidTask(
+            f"Task {where}: option name={_shown(name)}: must be 1 to 200 letters, digits, '_', '.', '-', '/' or '@'."
+        )
+    return name
+
+
+def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
+    """InvalidTask for options that are fine alone and make no sense together."""
+    soft, hard = given.get("timeout"), given.get("hard_timeout")
+    if soft is not None and hard is not None and hard <= soft:
+        raise InvalidTask(
+            f"{where}: hard_timeout={hard:g} kills the process before timeout={soft:g} can end the task. "
+            "Make hard_timeout the longer one."
+        )
+    start, end = given.get("run_after"), given.get("expires")
+    if start is not None and end is not None and start.relative == end.relative and end.ms <= start.ms:
+        raise InvalidTask(f"{where}: it would expire before run_after lets it start.")
+    both = set(given.get("retry_on", ())) & set(given.get("discard_on", ()))
+    if both:
+        raise InvalidTask(f"{where}: {', '.join(kind.__name__ for kind in both)} is in retry_on and in discard_on.")
+
+
+def require_queue(where: str, queue: str, settings: Settings) -> None:
+    """UnknownQueue unless TASKQ declares the queue."""
+    if queue not in settings.queues:
+        raise UnknownQueue(
+            f"{where}: queue {queue!r} is not declared in TASKQ['QUEUES'], which has "
+            f"{', '.join(repr(name) for name in settings.queues)}."
+        )
+
+
+# --- one parser per option: returns the value, or raises ValueError with what it takes --------------------------------
+
+
+def _queue_name(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("must be the name of a queue")
+    return value
+
+
+def _alias(value: Any) -> str:
+    if not isinstance(value, str) or value not in django_settings.DATABASES:
+        raise ValueError("must be an alias of DATABASES")
+    return value
+
+
+def _priority(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
+        raise ValueError("must be a whole number from -100 to 100 (higher runs first)")
+    return value
+
+
+def _max_retries(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("must be a whole number, 0 or more")
+    return value
+
+
+def _span(value: Any, what: str) -> dt.timedelta:
+    if isinstance(value, dt.timedelta):
+        span = value
+    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        span = dt.timedelta(seconds=max(min(value, 1e10), -1e10))
+    else:
+        raise ValueError(f"must be {what}")
+    if span > _LONGEST:
+        raise ValueError(f"must be less than {_LONGEST.days} days")
+    return span
+
+
+def _moment(value: Any) -> Moment | None:
+    if value is None:
+        return None
+    if not isinstance(value, dt.datetime):
+        span = _span(value, "a datetime, a timedelta, seconds or None")
+        return Moment(max(0, -(-span // _MILLISECOND)), relative=True)
+    if timezone.is_naive(value):
+        if django_settings.USE_TZ:
+            raise ValueError("has no time zone; with USE_TZ use an aware datetime, like django.utils.timezone.now()")
+        value = timezone.make_aware(value, timezone.get_default_timezone())
+    # 0 would mean "none" on the wire
+    return Moment(max(1, -((_EPOCH - value) // _MILLISECOND)), relative=False)
+
+
+def _limit(value: Any) -> float | None:
+    if value is None:
+        return None
+    seconds = _span(value, "seconds, a timedelta or None").total_seconds()
+    if seconds <= 0:
+        raise ValueError("must be more than 0 seconds, or None for no limit")
+    return seconds
+
+
+def _ttl(value: Any) -> int:
+    seconds = math.ceil(_span(value, "seconds or a timedelta").total_seconds())
+    if seconds <= 0:
+        raise ValueError("must be at least 1 second")
+    return seconds
+
+
+def _idempotency_key(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or len(value) > 255 or not value.isprintable():
+        raise ValueError("must be a string of 1 to 255 printable characters, or None")
+    return value
+
+
+def _errors(value: Any) -> tuple[type[BaseException], ...]:
+    kinds = (value,) if isinstance(value, type) else value
+    if not isinstance(kinds, tuple | list | set | frozenset):
+        raise ValueError("must be an exception class or a tuple of them")
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ValueError("must hold exception classes only")
+    return tuple(kinds)
+
+
+def _record(value: Any) -> str:
+    if value not in RECORD_CHOICES:
+        raise ValueError("must be 'all' or 'failures'")
+    return str(value)
+
+
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "queue_name": _queue_name,
+    "priority": _priority,
+    "run_after": _moment,
+    "expires": _moment,
+    "max_retries": _max_retries,
+    "backoff": as_backoff,
+    "retry_on": _errors,
+    "discard_on": _errors,
+    "timeout": _limit,
+    "hard_timeout": _limit,
+    "idempotency_key": _idempotency_key,
+    "idempotency_ttl": _ttl,
+    "record": _record,
+    "database": _alias,
+}
+
+OPTIONS = frozenset(field.name for field in fields(TaskOptions))
+ONLY_TASK = frozenset({"name", "takes_context"})
+DEFAULTABLE = OPTIONS - {"idempotency_key"}
+# `database`: whose transaction delay_on_commit waits for.
+CALL_OPTIONS = OPTIONS - {"backoff", "retry_on", "discard_on"} | {"database"}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,313 @@
+"""`@task`: makes a function one that can be sent to a worker, with the signature it has."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
+
+from asgiref.sync import iscoroutinefunction
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from django_taskq import options as task_options
+from django_taskq import producer
+from django_taskq.conf import get_settings
+from django_taskq.context import TaskContext
+from django_taskq.core.codec import CallCodec
+from django_taskq.core.ids import new_id
+from django_taskq.core.message import Message
+from django_taskq.core.retry import Backoff
+from django_taskq.exceptions import InvalidTask, ResultError
+from django_taskq.registry import all_tasks, register
+
+if TYPE_CHECKING:
+    from django_taskq.handle import TaskHandle
+    from django_taskq.options import Moment
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+When = datetime | timedelta | float
+Errors = type[BaseException] | Sequence[type[BaseException]]
+
+
+class CallOptions(TypedDict, total=False):
+    """What `using()` takes. Spans are seconds or timedeltas."""
+
+    queue_name: str
+    priority: int
+    run_after: When | None
+    expires: When | None
+    max_retries: int
+    timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
+    idempotency_key: str | None
+    idempotency_ttl: float | timedelta
+    record: Literal["all", "failures"]
+    database: str
+
+
+class Options(TypedDict, total=False):
+    """What `@task` takes, beside `takes_context`. Spans are seconds or timedeltas."""
+
+    name: str
+    queue_name: str
+    priority: int
+    run_after: When | None
+    expires: When | None
+    max_retries: int
+    backoff: Backoff | float | timedelta | Sequence[float | timedelta]
+    retry_on: Errors
+    discard_on: Errors
+    timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
+    idempotency_key: str | None
+    idempotency_ttl: float | timedelta
+    record: Literal["all", "failures"]
+
+
+class Sender(Generic[P, R]):
+    """What a task and `task.using(...)` have in common: the ways to send a call.
+
+    All of them raise InvalidArguments for a call that does not fit the function's signature or that JSON would change,
+    PayloadTooLarge, QueueFull and BrokerUnavailable.
+    """
+
+    _route: producer.Route
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Sends the call to a worker."""
+        return producer.send(self._route, args, kwargs)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """`delay` without blocking the event loop."""
+        return await asyncio.to_thread(self.delay, *args, **kwargs)
+
+    def delay_many(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[TaskHandle[R]]:
+        """Sends many calls, given as (arguments, keyword arguments), 500 a round trip.
+
+        Nothing is sent if one of them is wrong. Each 500 are sent whole or not at all; when a later one cannot be sent
+        the earlier ones have been.
+        """
+        return producer.send_many(self._route, calls)
+
+    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Sends the call when the surrounding transaction commits, at once without one, never if it is rolled back.
+
+        The call is checked now and the handle has its id now; a relative `run_after` counts from the commit. The
+        transaction is that of the database `default`, or of `using(database=...)`. A broker that is away then raises
+        BrokerUnavailable out of the commit: the transaction is in the database, the task is not sent. If an idempotency
+        key turns out to be taken, the handle becomes that of the earlier task.
+        """
+        return producer.send_on_commit(self._route, args, kwargs)
+
+    enqueue = delay
+    aenqueue = adelay
+
+
+class TaskCall(Sender[P, R]):
+    """A task with some options changed: what `task.using(...)` returns."""
+
+    def __init__(self, task: Task[P, R], overrides: Mapping[str, Any]) -> None:
+        self.task = task
+        self._overrides = overrides
+        self._route = producer.route_for(task, task.options, overrides)
+
+    def __repr__(self) -> str:
+        return f"<TaskCall {self.task.name} {self._overrides}>"
+
+    def using(self, **options: Unpack[CallOptions]) -> TaskCall[P, R]:
+        """The same with more options changed."""
+        return TaskCall(self.task, self.task.check_overrides({**self._overrides}, options))
+
+
+class Task(Sender[P, R]):
+    """A function that workers run. Calling it runs it here; the options it was declared with are attributes."""
+
+    queue_name: str
+    priority: int
+    run_after: Moment | None
+    expires: Moment | None
+    max_retries: int
+    backoff: Backoff
+    retry_on: tuple[type[BaseException], ...]
+    discard_on: tuple[type[BaseException], ...]
+    timeout: float | None  # seconds
+    hard_timeout: float | None  # seconds
+    idempotency_key: str | None
+    idempotency_ttl: int  # seconds
+    record: str  # "all" or "failures"
+    options: task_options.TaskOptions
+
+    def __init__(self, func: Callable[..., Any], *, takes_context: bool = False, **options: Unpack[Options]) -> None:
+        """Raises InvalidTask for a function that no worker could find or run, and for options that make no sense."""
+        declared: dict[str, Any] = {**options}
+        self.module_path = f"{func.__module__}.{func.__qualname__}"
+        self.name = task_options.parse_name(self.module_path, declared.pop("name", self.module_path))
+        where = f"Task {self.name}"
+        self.func = func
+        self.is_async = iscoroutinefunction(func)
+        self.takes_context = takes_context
+        self.codec = CallCodec(self.name, func, takes_context=takes_context)
+        self.bind = self.codec.bind
+        self._declared = task_options.parse(where, declared, allowed=task_options.OPTIONS)
+        task_options.refuse_contradictions(where, self._declared)
+        functools.update_wrapper(self, func, updated=())
+        if django_settings.configured:
+            self._resolve()
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs the function here and now, without the queue."""
+        if self.takes_context:
+            context = TaskContext(Message(new_id(), self.name), self, self.queue_name, None, 0)
+            return cast("R", self.func(context, *args, **kwargs))
+        return cast("R", self.func(*args, **kwargs))
+
+    def using(self, **options: Unpack[CallOptions]) -> TaskCall[P, R]:
+        """The task with other options for the calls sent through what is returned."""
+        return TaskCall(self, self.check_overrides({}, options))
+
+    def check_overrides(self, before: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """`before` with the parsed options of a `using()`; raises InvalidTask or UnknownQueue."""
+        where = f"{self.name}.using()"
+        overrides = before | task_options.parse(where, options, allowed=task_options.CALL_OPTIONS)
+        task_options.refuse_contradictions(where, {**self._declared, **overrides})
+        if "queue_name" in options:
+            task_options.require_queue(where, overrides["queue_name"], get_settings())
+        return overrides
+
+    def verify(self) -> None:
+        """What a first use would find: raises InvalidTask for options or type hints that cannot be resolved."""
+        _ = self.options, self.codec.parameters, self.codec.result
+
+    def encode_result(self, value: Any) -> bytes | None:
+        """The result as JSON, None for None; ResultError if JSON or MAX_PAYLOAD_BYTES cannot hold it."""
+        encoded = self.codec.encode_result(value)
+        if encoded is not None and len(encoded) > (limit := get_settings().max_payload_bytes):
+            raise ResultError(
+                f"The result of {self.name} takes {len(encoded):,} bytes; TASKQ['MAX_PAYLOAD_BYTES'] allows {limit:,}."
+            )
+        return encoded
+
+    def _resolve(self) -> None:
+        """Fills in TASK_DEFAULTS and checks the queue. Every option becomes an attribute, for the hot paths."""
+        options = task_options.resolve(self.name, self._declared, get_settings())
+        self._route = producer.route_for(self, options, {})
+        self.__dict__.update({option: getattr(options, option) for option in task_options.OPTIONS})
+        self.options = options
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Resolves the options at first use, in a module that was imported before there were settings."""
+        if attribute in _RESOLVED:
+            self._resolve()
+            return self.__dict__[attribute]
+        raise AttributeError(f"{self!r} has no attribute {attribute!r}")
+
+    def forget_settings(self) -> None:
+        """Makes the next use read the settings again."""
+        for attribute in _RESOLVED:
+            self.__dict__.pop(attribute, None)
+
+
+_RESOLVED = frozenset({*task_options.OPTIONS, "options", "_route"})
+
+
+class AsyncTask(Task[P, R]):
+    """A coroutine function that workers run on their event loop."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
+        """The coroutine, to be awaited here."""
+        return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
+
+
+class Decorator(Protocol):
+    """What `@task(...)` applies to a function."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class ContextDecorator(Protocol):
+    """What `@task(takes_context=True, ...)` applies to a function. Callers leave the context out."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(*, takes_context: Literal[True], **options: Unpack[Options]) -> ContextDecorator: ...
+@overload
+def task(*, takes_context: Literal[False] = False, **options: Unpack[Options]) -> Decorator: ...
+def task(function: Any = None, /, *, takes_context: bool = False, **options: Unpack[Options]) -> Any:
+    """Makes a module-level function a task: `@task`, or `@task(queue_name="mail", max_retries=5)`.
+
+    The function stays callable as it is. Raises InvalidTask, at import, for a function that no worker could find and
+    for options that are unknown or contradict each other; UnknownQueue for a queue that TASKQ does not declare.
+    """
+    if function is None:
+        return functools.partial(_make, takes_context=takes_context, options=options)
+    return _make(function, takes_context=takes_context, options=options)
+
+
+def _make(function: Any, *, takes_context: bool, options: Options) -> Task[..., Any]:
+    _refuse_unusable(function)
+    kind: type[Task[..., Any]] = AsyncTask if iscoroutinefunction(function) else Task
+    made = kind(function, takes_context=takes_context, **options)
+    register(made)
+    return made
+
+
+def _refuse_unusable(function: Any) -> None:
+    """InvalidTask for what no worker could import by its name, or could not run to a result."""
+    if not inspect.isfunction(function):
+        shown = f"a {type(function).__name__}" if not isinstance(function, type) else f"the class {function.__name__}"
+        raise InvalidTask(f"@task goes on a module-level function, not on {shown} ({function!r:.100}).")
+    where = f"{function.__module__}.{function.__qualname__}"
+    if function.__name__ == "<lambda>":
+        raise InvalidTask(f"{where}: a lambda cannot be a task, because no worker finds it by its name. Use def.")
+    if "." in function.__qualname__:
+        raise InvalidTask(
+            f"{where}: a task must be a function at the top level of a module, where workers find it by its name; "
+            "not a method and not a function inside another."
+        )
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidTask(f"{where}: a generator cannot be a task. Collect what it yields and return it.")
+
+
+def _forget_settings(setting: str, **_: object) -> None:
+    if setting in ("TASKQ", "USE_TZ"):
+        for known in all_tasks():
+            known.forget_settings()
+
+
+setting_changed.connect(_forget_settings, dispatch_uid="django_taskq.task")
