@@ -16,7 +16,8 @@ from django.db import close_old_connections, connections
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.context import _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
-from django_taskq.middleware import acall_chain, call_chain
+from django_taskq.middleware import call_chain
+from django_taskq.registry import all_tasks
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.slots import Slot
 
@@ -117,7 +118,8 @@ class LoopPool:
         self._ready: deque[Delivery] = deque()
         self._numbers = list(range(first_note, first_note + size))
         self._running: dict[asyncio.Task[None], AsyncRun] = {}
-        self._chain = acall_chain(_acall)
+        # Middleware that cannot go around coroutines is refused only where there are any.
+        self._chain = call_chain(_acall) if any(task.is_async for task in all_tasks()) else _acall
         self._scheduled = False
         self._used_database = 0.0
         self.loop = asyncio.new_event_loop()
