@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
+from django.db.backends.signals import connection_created
 
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.context import _current
@@ -264,10 +265,30 @@ class AsyncRun:
         return True
 
 
+class _Database(threading.local):
+    """Whether this thread has opened a database connection that may still be open."""
+
+    opened = False
+
+
+_database = _Database()
+
+
+def _note_connection(**_: Any) -> None:
+    _database.opened = True
+
+
+connection_created.connect(_note_connection, dispatch_uid="django_taskq.worker.pools")
+
+
 def close_stale_connections() -> None:
-    """What Django does around a request; costs next to nothing in a thread that has no connection."""
-    for connection in connections.all(initialized_only=True):
-        connection.close_if_unusable_or_obsolete()
+    """What Django does around a request. Tasks that do not use the database do not pay for it."""
+    if _database.opened:
+        _database.opened = False
+        for connection in connections.all(initialized_only=True):
+            connection.close_if_unusable_or_obsolete()
+            if connection.connection is not None:
+                _database.opened = True
 
 
 def _call(context: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
