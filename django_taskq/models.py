@@ -47,7 +47,7 @@ class Ended(models.Model):
 
     @property
     def attempts_history(self) -> list[dict[str, Any]]:
-        """`history`, read: each with number, started, ended (epoch seconds), worker, how, error_class, error_message..."""
+        """`history`, read: number, started, ended (epoch seconds), worker, how, error_class, error_message..."""
         try:
             attempts = json.loads(self.history)
         except ValueError:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
+from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
@@ -18,12 +19,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpR
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.admin import display
 from django_taskq.admin.paging import CappedPaginator, LightChangeList
 from django_taskq.models import Ended
+from django_taskq.redaction import REDACTED
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -41,6 +44,7 @@ class RecordAdmin(ModelAdmin):
     id_field = "id"  # holds the task's id
     ended_field = "finished_at"
 
+    filters: tuple[type[SimpleListFilter], ...] = ()
     list_per_page = 50
     list_max_show_all = 0
     show_full_result_count = False
@@ -48,7 +52,7 @@ class RecordAdmin(ModelAdmin):
     search_fields = ("id",)  # get_search_results says how
     search_help_text = gettext_lazy("The full id of a task.")
     sortable_by = ("ended",)
-    actions_selection_counter = True
+    show_facets = admin.ShowFacets.NEVER  # each would count a value of each filter
 
     class Media:
         css = {"all": ("django_taskq/taskq.css",)}
@@ -59,12 +63,21 @@ class RecordAdmin(ModelAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_list_filter(self, request: HttpRequest) -> tuple[type[SimpleListFilter], ...]:
+        return self.filters
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return LightChangeList
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Only the filters beside the list: others would scan a million rows, or trip over a NUL."""
-        return False
+        return any(lookup == chosen.parameter_name for chosen in self.filters)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list, titled with what it lists."""
+        return super().changelist_view(
+            request, {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+        )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -85,7 +98,7 @@ class RecordAdmin(ModelAdmin):
 
     @admin.display(description=gettext_lazy("task"))
     def task_name(self, row: Ended) -> str:
-        return row.task or _("(unknown)")
+        return display.breakable(row.task) if row.task else _("(unknown)")
 
     @admin.display(description=gettext_lazy("queue"))
     def queue_name(self, row: Ended) -> str:
@@ -108,6 +121,7 @@ class RecordAdmin(ModelAdmin):
             raise PermissionDenied
         if row is None:
             return self.gone(request)
+        arguments = self._arguments(request, row)
         context = {
             **self.admin_site.each_context(request),
             "title": str(row.task or _("(unknown)")),
@@ -115,7 +129,8 @@ class RecordAdmin(ModelAdmin):
             "opts": self.opts,
             "original": row,
             "row": row,
-            "arguments": self._arguments(request, row),
+            "arguments": arguments,
+            "redacted": any(REDACTED in text for _name, text in arguments or ()),
             "steps": self.steps(row),
             "enqueued_at": display.moment(row.enqueued_at, milliseconds=True),
             "has_delete_permission": self.has_delete_permission(request, row),
@@ -195,7 +210,7 @@ class RecordAdmin(ModelAdmin):
         self.log(request, rows, CHANGE, message, count)
 
     def log(self, request: HttpRequest, rows: Sequence[Model], flag: int, message: str, count: int) -> list[LogEntry]:
-        """Who did what to how many: the row's own entry where it is one, an entry of the model's where there are more."""
+        """Who did what to how many: an entry of the row's own where it is one, else of the model's."""
         if not count:
             return []
         one = rows[0] if count == 1 and rows else None

@@ -39,9 +39,9 @@ class DeadTaskAdmin(RecordAdmin):
     detail_template = "admin/django_taskq/deadtask_detail.html"
     id_field = "task_id"
     ended_field = "failed_at"
-    list_display = ("short_id", "task_name", "queue_name", "badge", "why", "error", "attempts_made", "ended")
+    list_display = ("short_id", "task_name", "queue_name", "badge", "why", "attempts_made", "ended")
     list_display_links = ("short_id", "task_name")
-    list_filter = (
+    filters = (
         StateFilter, QueueFilter, TaskFilter, FailedSinceFilter, ReasonFilter, ErrorClassFilter, FingerprintFilter
     )  # fmt: skip
     actions = ("requeue_selected", "discard_selected")
@@ -50,17 +50,16 @@ class DeadTaskAdmin(RecordAdmin):
     def badge(self, row: DeadTask) -> SafeString:
         return display.badge(row.state, row.get_state_display())
 
-    @admin.display(description=gettext_lazy("reason"))
+    @admin.display(description=gettext_lazy("why"))
     def why(self, row: DeadTask) -> str:
-        return row.reason.replace("_", " ") or display.EMPTY
-
-    @admin.display(description=gettext_lazy("error"))
-    def error(self, row: DeadTask) -> str:
-        return row.error_class.rpartition(".")[2] or display.EMPTY
+        """The error, or the reason where that says more than that it failed."""
+        reason = row.reason.replace("_", " ")
+        error = row.error_class.rpartition(".")[2]
+        return (error if reason in ("", "failed") else reason) or reason or display.EMPTY
 
     @admin.display(description=gettext_lazy("failed"), ordering="failed_at")
     def ended(self, row: DeadTask) -> str | SafeString:
-        return display.moment(row.failed_at)
+        return display.moment(row.failed_at, short=True)
 
     def detail_context(self, request: HttpRequest, row: DeadTask) -> dict[str, Any]:
         alike = DeadTask.objects.filter(fingerprint=row.fingerprint, state=DeadTask.State.DEAD).exclude(pk=row.pk)
@@ -68,12 +67,12 @@ class DeadTaskAdmin(RecordAdmin):
         return {
             "badge": self.badge(row),
             "facts": [
-                (_("Reason"), self.why(row)),
+                (_("Reason"), row.reason.replace("_", " ") or display.EMPTY),
                 (_("Queue"), self.queue_name(row)),
                 (_("Priority"), row.priority),
                 (_("Attempts"), row.attempts),
                 (_("Run"), row.run),
-                (_("Lost workers"), row.losses),
+                *([(_("Lost workers"), row.losses)] if row.losses else []),
                 (_("Worker"), row.worker or display.EMPTY),
                 (_("Enqueued"), display.moment(row.enqueued_at, milliseconds=True)),
                 (_("First started"), display.moment(row.first_started_at, milliseconds=True)),

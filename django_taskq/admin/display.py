@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from django.utils import timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 
 SHOWN_JSON = 64 * 1024  # characters of a value that a page shows
@@ -44,17 +45,29 @@ def span(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def moment(value: dt.datetime | None, *, milliseconds: bool = False) -> str | SafeString:
-    """A time in the current time zone, with the same in UTC as its title."""
+def moment(value: dt.datetime | None, *, milliseconds: bool = False, short: bool = False) -> str | SafeString:
+    """A time in the current time zone, with the same in UTC as its title; `short` leaves out the current year."""
     if value is None:
         return EMPTY
     aware = value if timezone.is_aware(value) else timezone.make_aware(value)
     local, utc = timezone.localtime(aware), aware.astimezone(dt.UTC)
-    text = f"{local:%Y-%m-%d %H:%M:%S}"
+    text = (
+        f"{local:%m-%d %H:%M:%S}" if short and local.year == timezone.localtime().year else f"{local:%Y-%m-%d %H:%M:%S}"
+    )
     if milliseconds:
         text += f".{local.microsecond // 1000:03d}"
     title = f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d} UTC"
     return format_html('<time class="tq-time" datetime="{}" title="{}">{}</time>', utc.isoformat(), title, text)
+
+
+def breakable(name: str) -> SafeString:
+    """A dotted name that may break after a dot or an underscore, so that a long one does not widen its list."""
+    return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in re.findall(r"[^._]*[._]?", name) if part))
+
+
+def unbroken(text: str) -> SafeString:
+    """Kept on one line."""
+    return format_html('<span class="tq-span">{}</span>', text)
 
 
 def badge(value: str, label: Any) -> SafeString:

@@ -23,23 +23,23 @@ class TaskResultAdmin(RecordAdmin):
     detail_template = "admin/django_taskq/taskresult_detail.html"
     list_display = ("short_id", "task_name", "queue_name", "state", "attempts_made", "waited", "ran", "ended")
     list_display_links = ("short_id", "task_name")
-    list_filter = (StatusFilter, QueueFilter, TaskFilter, SinceFilter, ErrorClassFilter)
+    filters = (StatusFilter, QueueFilter, TaskFilter, SinceFilter, ErrorClassFilter)
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: TaskResult) -> SafeString:
         return display.badge(row.status, row.get_status_display())
 
     @admin.display(description=gettext_lazy("wait"))
-    def waited(self, row: TaskResult) -> str:
-        return display.span(row.wait)
+    def waited(self, row: TaskResult) -> SafeString:
+        return display.unbroken(display.span(row.wait))
 
     @admin.display(description=gettext_lazy("duration"))
-    def ran(self, row: TaskResult) -> str:
-        return display.span(row.duration)
+    def ran(self, row: TaskResult) -> SafeString:
+        return display.unbroken(display.span(row.duration))
 
     @admin.display(description=gettext_lazy("finished"), ordering="finished_at")
     def ended(self, row: TaskResult) -> str | SafeString:
-        return display.moment(row.finished_at)
+        return display.moment(row.finished_at, short=True)
 
     def detail_context(self, request: HttpRequest, row: TaskResult) -> dict[str, Any]:
         dead = DeadTask.objects.filter(task_id=row.pk).order_by("-run").only("pk", "run", "state")[:20]
@@ -52,7 +52,7 @@ class TaskResultAdmin(RecordAdmin):
                 (_("Run"), row.run),
                 (_("Waited"), display.span(row.wait)),
                 (_("Ran"), display.span(row.duration)),
-                (_("Lost workers"), row.losses),
+                *([(_("Lost workers"), row.losses)] if row.losses else []),
                 (_("Worker"), row.worker or display.EMPTY),
                 (_("Enqueued"), display.moment(row.enqueued_at, milliseconds=True)),
                 (_("First started"), display.moment(row.first_started_at, milliseconds=True)),
