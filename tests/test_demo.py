@@ -62,7 +62,7 @@ def test_once_accounts_for_every_task_and_leaves_nothing_running(demo: StartDemo
     sent, succeeded, retried, dead, *_ = map(int, row(output, "e-mail")[:4])
     assert (sent, succeeded + dead) == (40, 40)
     assert retried > 0
-    assert row(output, "hopeless")[:4] == ["1", "0", "1", "1"]
+    assert row(output, "bad order")[:4] == ["1", "0", "1", "1"]
     assert row(output, "total")[0] == "43"
     assert "SMTP server temporarily unavailable" in output
     assert "order 4711 has no address" in output
@@ -83,7 +83,7 @@ def test_ctrl_c_stops_everything(demo: StartDemo, tmp_path: Path) -> None:
 
 
 def test_once_fails_when_something_is_not_settled(demo: StartDemo, tmp_path: Path) -> None:
-    process = demo("--once", "--mails", "1", "--pictures", "1", "--spread", "60", "--timeout", "3")
+    process = demo("--once", "--mails", "1", "--pictures", "2", "--spread", "60", "--timeout", "3")
     assert process.wait(60) == 1, process.output()
     assert "UNACCOUNTED FOR: picture" in process.output()
     assert left_running(tmp_path) == []

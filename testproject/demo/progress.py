@@ -16,6 +16,8 @@ QUIET = 2.0  # seconds between two lines where they cannot be rewritten
 STATES = ("scheduled", "queued", "running", "succeeded", "failed")
 # A line of the worker's log as LOGGING in settings.py writes it, when it tells of trouble.
 TROUBLE = re.compile(r"^\S+ (\S+) (?:WARNING|ERROR) +\S+: (.*)$")
+# In front of names and in ids: what is the same in every line.
+LENGTHY = re.compile(r"testproject\.shop\.tasks\.|[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-(?=[0-9a-f]{12})")
 
 
 class Progress:
@@ -65,7 +67,8 @@ class Progress:
         for line in self._log:
             if found := TROUBLE.match(line):
                 clear = "\r\033[K" if self._terminal else ""
-                self._write(f"{clear}{found[1][:8]}  {found[2]}\n")
+                text = LENGTHY.sub("", found[2])
+                self._write(f"{clear}{found[1][:8]}  {text}\n")
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)

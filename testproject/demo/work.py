@@ -23,7 +23,7 @@ def send_work(mails: int, pictures: int, spread: float) -> list[Sent]:
     names = [f"sample-{number}.png" for number in range(1, pictures + 1)]
     for number, name in enumerate(names):
         draw_sample(Path(settings.MEDIA_ROOT, name), number)
-    sent = [Sent(tasks.always_fails.delay(4711).id, "hopeless", 0)]
+    sent = [Sent(tasks.always_fails.delay(4711).id, "bad order", 0)]
     for number in range(1, mails + 1):
         task = tasks.send_email.using(priority=10) if number % 10 == 0 else tasks.send_email
         text = f"Order {number} is on its way."
