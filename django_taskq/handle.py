@@ -29,7 +29,8 @@ T = TypeVar("T")
 LOOK_AGAIN = 1.0
 
 
-class TaskHandle(Generic[R_co]):
+# A Struct without gc, because delay_many() makes them by the hundred thousand and none can be part of a cycle.
+class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     """One task that was sent. Handles are equal when their ids are.
 
     `status` is as of the last `refresh()`. Whatever has to ask raises BrokerUnavailable when Redis is away, and
@@ -37,15 +38,12 @@ class TaskHandle(Generic[R_co]):
     pruned; a minute after a success that RECORD="failures" does not record.
     """
 
-    __slots__ = ("_id", "_state", "_task", "created")
+    _id: bytes
+    _task: Task[..., Any] | None = None
+    _state: State | None = None
+    created: bool = True  # False: an earlier task has this idempotency key, and this is the handle of that one
 
-    def __init__(self, id: bytes, task: Task[..., Any] | None = None) -> None:
-        self._id = id
-        self._task = task
-        self._state: State | None = None
-        self.created = True  # False: an earlier task has this idempotency key, and this is the handle of that one
-
-    def accepted(self, id: bytes, *, created: bool, state: State | None) -> None:
+    def accepted(self, id: bytes, state: State | None, *, created: bool) -> None:
         """What the broker answered when the task was sent; `state` None: not known."""
         self._id, self.created, self._state = id, created, state
 

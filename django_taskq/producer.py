@@ -28,6 +28,9 @@ HeaderSource = Callable[["Task[..., Any]", Message], dict[str, str]]
 # What the worker takes from the message where the call says otherwise than the task.
 _CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
 
+NOW = Moment(0, relative=True)
+BATCH = 500  # calls a round trip
+
 _header_source: HeaderSource | None = None
 
 
@@ -49,6 +52,7 @@ class Route:
     expires_in: int | None = None  # ms from the moment of sending
     more: dict[str, Any] = field(default_factory=dict)  # fields of the message that most do without
     database: str = DEFAULT_DB_ALIAS
+    first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
 
 
 def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str, Any]) -> Route:
@@ -75,15 +79,14 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         expires_in=end.ms if end is not None and end.relative else None,
         more=more,
         database=overrides.get("database", DEFAULT_DB_ALIAS),
+        first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
     )
 
 
 def send(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
     """Sends one call; raises InvalidArguments, PayloadTooLarge, QueueFull, BrokerUnavailable."""
-    submission = prepare(route, args, kwargs)
-    handle: TaskHandle[Any] = TaskHandle(submission.message.id, route.task)
-    _accepted(handle, route, get_broker().enqueue((submission,))[0])
-    return handle
+    submission = _wrap(route, *_encode(route, args, kwargs))
+    return _accepted(route, get_broker().enqueue((submission,))[0])
 
 
 def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
@@ -93,42 +96,52 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
             f"Task {route.task.name}: delay_many() with an idempotency key would send one of the calls only. "
             "Use using(idempotency_key=...).delay() for each."
         )
-    submissions = [prepare(route, *_split(route, number, call)) for number, call in enumerate(calls)]
-    handles: list[TaskHandle[Any]] = [TaskHandle(submission.message.id, route.task) for submission in submissions]
-    if submissions:
-        for handle, accepted in zip(handles, get_broker().enqueue(submissions), strict=True):
-            _accepted(handle, route, accepted)
+    encoded = [_encode(route, *_split(route, number, call)) for number, call in enumerate(calls)]
+    handles: list[TaskHandle[Any]] = []
+    for start in range(0, len(encoded), BATCH):
+        # Messages are made a batch at a time: a hundred thousand at once would keep the garbage collector busy.
+        submissions = [_wrap(route, *call) for call in encoded[start : start + BATCH]]
+        handles += map(partial(_accepted, route), get_broker().enqueue(submissions))
     return handles
 
 
 def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
     """Checks and encodes the call now; sends it when the surrounding transaction commits, or at once without one."""
-    submission = prepare(route, args, kwargs)
+    submission = _wrap(route, *_encode(route, args, kwargs))
     handle: TaskHandle[Any] = TaskHandle(submission.message.id, route.task)
-    transaction.on_commit(partial(_send_prepared, handle, route, submission), using=route.database)
+
+    def send_now() -> None:
+        _accepted(route, get_broker().enqueue((submission,))[0], handle)
+
+    transaction.on_commit(send_now, using=route.database)
     return handle
 
 
-def prepare(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Submission:
-    """The call as a message; raises InvalidArguments or PayloadTooLarge."""
-    task = route.task
-    encoded_args, encoded_kwargs = task.codec.encode(args, kwargs)
-    size, limit = len(encoded_args) + len(encoded_kwargs), get_settings().max_payload_bytes
+def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
+    encoded = route.task.codec.encode(args, kwargs)
+    size, limit = len(encoded[0]) + len(encoded[1]), get_settings().max_payload_bytes
     if size > limit:
         raise PayloadTooLarge(
-            f"{task.name}: the arguments take {size:,} bytes as JSON; TASKQ['MAX_PAYLOAD_BYTES'] allows {limit:,}. "
+            f"{route.task.name}: the arguments take {size:,} bytes; TASKQ['MAX_PAYLOAD_BYTES'] allows {limit:,}. "
             "Store the data elsewhere (a file, a row) and pass its id."
         )
-    message = Message(new_id(), task.name, encoded_args, encoded_kwargs, route.priority, **route.more)
-    if _header_source is not None and (headers := _header_source(task, message)):
-        message.headers = headers
+    return encoded
+
+
+def _wrap(route: Route, args: bytes, kwargs: bytes) -> Submission:
+    """Encoded arguments in a message with an id, on the way to its queue."""
+    message = Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+    if _header_source is not None and get_settings().middleware:
+        message.headers = _header_source(route.task, message)
     return Submission(message, route.queue, route.delay, route.due, route.expires_in)
 
 
 def _split(route: Route, number: int, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
     try:
         args, kwargs = call
-        if isinstance(args, tuple | list) and isinstance(kwargs, Mapping):
+        if type(args) is tuple and type(kwargs) is dict:
+            return args, kwargs
+        if isinstance(args, list | tuple) and isinstance(kwargs, Mapping):
             return tuple(args), dict(kwargs)
     except (TypeError, ValueError):
         pass
@@ -138,14 +151,15 @@ def _split(route: Route, number: int, call: Call) -> tuple[tuple[Any, ...], dict
     )
 
 
-def _send_prepared(handle: TaskHandle[Any], route: Route, submission: Submission) -> None:
-    _accepted(handle, route, get_broker().enqueue((submission,))[0])
-
-
-def _accepted(handle: TaskHandle[Any], route: Route, accepted: Accepted) -> None:
-    # A `due` may be past already, and a task that was there before may be anywhere: the handle asks when it is asked.
-    state = None if route.due is not None else State.SCHEDULED if route.delay else State.QUEUED
-    handle.accepted(accepted.id, created=accepted.created, state=state if accepted.created else None)
+def _accepted(route: Route, accepted: Accepted, handle: TaskHandle[Any] | None = None) -> TaskHandle[Any]:
+    """The handle, of what the broker answered."""
+    id, created = accepted
+    state = route.first_state if created else None
+    if handle is None:
+        handle = TaskHandle(id, route.task, state, created)
+    else:
+        handle.accepted(id, state, created=created)
     if task_enqueued.receivers:
         # The task is sent: a receiver that fails is logged by Django and must not make the caller believe otherwise.
         task_enqueued.send_robust(sender=route.task, task_id=handle.id, queue=route.queue, handle=handle)
+    return handle

@@ -30,7 +30,8 @@ class Attempt(msgspec.Struct, array_like=True):
     traceback: str = ""
 
 
-class Message(msgspec.Struct):
+# gc=False: it cannot be part of a cycle, and thousands at a time would keep the garbage collector busy.
+class Message(msgspec.Struct, gc=False):
     """One call. Times are epoch milliseconds on Redis' clock; `args` is a JSON array, `kwargs` a JSON object."""
 
     id: bytes
