@@ -18,7 +18,7 @@ _lock = threading.Lock()
 
 def get_broker() -> Broker:
     """The broker of TASKQ; made at first use, thread-safe, usable after a fork."""
-    global _broker  # noqa: PLW0603
+    global _broker
     broker = _broker
     if broker is None:
         with _lock:
@@ -29,7 +29,7 @@ def get_broker() -> Broker:
 
 
 def _reset(*, setting: str, **_: Any) -> None:
-    global _broker  # noqa: PLW0603
+    global _broker
     if setting in {"TASKQ", "CACHES"}:
         if _broker is not None:
             _broker.connections.close()

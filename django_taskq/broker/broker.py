@@ -140,7 +140,7 @@ class Broker(OutcomeStream):
                 return bool(code == 1)
 
     def requeue(self, message: Message, queue: str) -> bool:
-        """Sends a dead letter's message, whose `run` is the new one. False: on its way, or that run has been already."""
+        """Sends a dead letter's message, whose `run` is the new one. False: on its way, or that run has been."""
         arguments = [
             *self.lanes.head(queue, message.priority), message.run, *self._admission(Submission(message, queue)),
         ]  # fmt: skip
@@ -149,7 +149,9 @@ class Broker(OutcomeStream):
     @contextmanager
     def listen(self, id: bytes) -> Iterator[Listener]:
         """Subscribes to the end of a task. Subscribe first, then look, then wait."""
-        listener = Listener(self.connections.open(), self.keys.done_prefix.encode() + id, self.connections.location.display)
+        listener = Listener(
+            self.connections.open(), self.keys.done_prefix.encode() + id, self.connections.location.display
+        )
         try:
             yield listener
         finally:

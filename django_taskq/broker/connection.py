@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import random
+import select
+import socket
 import time
 import weakref
 from collections import deque
@@ -149,13 +151,29 @@ def retrying(attempt: Callable[[], T], seconds: float) -> T:
         except BrokerUnavailable:
             if time.monotonic() + pause > deadline:
                 raise
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(1.0, pause * 2 or 0.05)
+
+
+def descriptor_of(connection: redis.Connection) -> int:
+    """The file descriptor of a connected connection's socket."""
+    sock: socket.socket | None = connection._sock
+    if sock is None:
+        raise redis.exceptions.ConnectionError("The connection is closed.")
+    return sock.fileno()
+
+
+def readable(seconds: float, *descriptors: int) -> set[int]:
+    """Which file descriptors can be read within so many seconds. (select() would refuse numbers above 1,023.)"""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)}
 
 
 def _after_fork() -> None:
     for connections in _all:
-        connections._forget()  # noqa: SLF001
+        connections._forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -38,7 +38,9 @@ class Delivery:
 
     __slots__ = ("cancelled", "claimed", "entry", "fields", "lane", "location", "losses")
 
-    def __init__(self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float) -> None:
+    def __init__(
+        self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float
+    ) -> None:
         self.lane = lane
         self.entry = entry
         self.fields = fields
@@ -87,7 +89,7 @@ class Deliveries:
         self.wake_keys = [keys.queue(queue).wake for queue in queues]
 
     def claim(self, connection: redis.Connection, most: int, now: float, *, lease_ms: int, awake: bool) -> Claim:
-        """Claims up to `most` messages; empty-handed it registers as a sleeper for `lease_ms`. Raises redis-py's errors."""
+        """Claims up to `most` messages; empty-handed it becomes a sleeper for `lease_ms`. Raises redis-py's errors."""
         if not self._ordered:
             self._first = (self._first + 1) % len(self.queues)
         reply = run_script(
@@ -122,8 +124,7 @@ class Deliveries:
             groups.setdefault((settlement.script.name, settlement.delivery.lane.name), []).append(settlement)
         calls = []
         for group in groups.values():
-            for batch in _bounded(group):
-                calls.append((self._settle_call(batch), batch))
+            calls += [(self._settle_call(batch), batch) for batch in _bounded(group)]
         return calls
 
     def _settle_call(self, batch: list[Settlement]) -> Call:
@@ -141,9 +142,7 @@ class Deliveries:
         found = []
         for name, *items in replies:
             lane = self._lane(name)
-            found += [
-                (lane, entry, deliveries - 1) for entry, deliveries in zip(items[::2], items[1::2], strict=True)
-            ]
+            found += [(lane, entry, deliveries - 1) for entry, deliveries in zip(items[::2], items[1::2], strict=True)]
         return found
 
     def fetch(self, connection: redis.Connection, lane: Lane, entry: bytes, losses: int, now: float) -> Delivery | None:
@@ -157,7 +156,9 @@ class Deliveries:
         return None
 
 
-def complete(delivery: Delivery, id: bytes, state: str, outcome: bytes, key: str = "", ttl: int = 0, **more: Any) -> Settlement:
+def complete(
+    delivery: Delivery, id: bytes, state: str, outcome: bytes, key: str = "", ttl: int = 0, **more: Any
+) -> Settlement:
     """Succeeded, cancelled, expired or discarded. `key`: the idempotency key's full name, kept for `ttl` ms."""
     return Settlement(scripts.COMPLETE, delivery, (id, state, outcome, key, str(ttl)), len(outcome), **more)
 

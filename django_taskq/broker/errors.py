@@ -11,7 +11,18 @@ from django_taskq.exceptions import BrokerFull, BrokerRefused, BrokerUnavailable
 # A script's error carries the code in front (7.0 and later) or after a dash in the middle (6.2).
 _CODE = re.compile(r"(?:^|-)([A-Z]{3,}) ")
 _AWAY = frozenset(
-    {"READONLY", "LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MISCONF", "NOREPLICAS", "NOAUTH", "WRONGPASS"}
+    {
+        "READONLY",
+        "LOADING",
+        "BUSY",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOAUTH",
+        "WRONGPASS",
+    }
 )
 
 

@@ -1,4 +1,7 @@
-"""Every Redis key name, built here and nowhere else. All carry one hash tag, so one namespace is one slot of a Redis Cluster."""
+"""Every Redis key name, built here and nowhere else.
+
+All carry one hash tag, so one namespace is one slot of a Redis Cluster.
+"""
 
 from __future__ import annotations
 

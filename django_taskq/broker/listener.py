@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import select
-import socket
 import time
 
 import redis
 
+from django_taskq.broker.connection import descriptor_of, readable
 from django_taskq.broker.errors import typed
 
 
@@ -29,8 +28,7 @@ class Listener:
         try:
             while not self._connection.can_read(timeout=0):
                 left = deadline - time.monotonic()
-                sock = self._connection._sock  # noqa: SLF001
-                if left <= 0 or not select.select([sock], [], [], left)[0]:
+                if left <= 0 or not readable(left, descriptor_of(self._connection)):
                     return False
             self._connection.read_response()
         except (redis.exceptions.RedisError, OSError) as error:
@@ -39,8 +37,7 @@ class Listener:
 
     def fileno(self) -> int:
         """Of the socket, for an event loop to watch."""
-        sock: socket.socket | None = self._connection._sock
-        return -1 if sock is None else sock.fileno()
+        return descriptor_of(self._connection)
 
     def close(self) -> None:
         """Ends the subscription."""

@@ -18,7 +18,7 @@ class PinnedConnection(redis.SSLConnection):
         self._fingerprint = fingerprint.replace(":", "").lower()
 
     def _connect(self) -> ssl.SSLSocket:
-        sock: ssl.SSLSocket = super()._connect()  # type: ignore[misc]
+        sock: ssl.SSLSocket = super()._connect()  # type: ignore[no-untyped-call]
         found = hashlib.sha256(sock.getpeercert(binary_form=True) or b"").hexdigest()
         if not hmac.compare_digest(found, self._fingerprint):
             sock.close()

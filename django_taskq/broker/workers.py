@@ -67,9 +67,7 @@ class Workers:
         """
         noted = "-" if running is None else b"\n".join(running)
         keys = (3, self.keys.index, self.keys.workers, self.keys.worker(worker))
-        return bool(
-            self.connections.run(scripts.DECLARE_DEAD, (*keys, worker, "" if beats is None else beats, noted))
-        )
+        return bool(self.connections.run(scripts.DECLARE_DEAD, (*keys, worker, "" if beats is None else beats, noted)))
 
     def reclaim(self, worker: str) -> int:
         """Hands on everything a dead worker held and forgets it. Returns how many deliveries. Safe to interrupt."""

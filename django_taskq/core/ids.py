@@ -1,7 +1,7 @@
-"""Task ids: UUIDv7 made by the producer (RFC 9562, section 5.7), 16 raw bytes on the wire, a hyphenated string elsewhere.
+"""Task ids: UUIDv7 made by the producer (RFC 9562, section 5.7), 16 raw bytes on the wire, hyphenated text elsewhere.
 
-The 12 bits of `rand_a` hold the fraction of the millisecond (method 3 of section 6.2), so ids made by one process sort by
-creation and database inserts stay local.
+The 12 bits of `rand_a` hold the fraction of the millisecond (method 3 of section 6.2), so ids made by one process sort
+by creation and database inserts stay local.
 """
 
 from __future__ import annotations

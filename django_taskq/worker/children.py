@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from django_taskq.broker import Broker
     from django_taskq.worker.options import WorkerOptions
 
+logger = logging.getLogger("django_taskq.worker")
 _fork = multiprocessing.get_context("fork")
 
 
@@ -47,7 +49,17 @@ class Child:
         for other in inherited:  # or a sibling would keep the supervisor's end of a pipe open after its death
             other.close()
         signal.set_wakeup_fd(-1)
-        self.run(pipe)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        code = 1
+        try:
+            self.run(pipe)
+            code = 0
+        except Exception:
+            logger.exception("a child of the worker ends with an error")
+        finally:
+            # Threads that are stuck, or that tasks left behind, must not keep the process.
+            logging.shutdown()
+            os._exit(code)
 
     def run(self, pipe: Connection) -> None:
         """What the child does."""

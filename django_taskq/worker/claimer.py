@@ -43,7 +43,7 @@ SMOOTHING = 0.2  # weight of the newest claim in the share of async messages
 
 
 class Claimer:
-    """`stop()` from any thread; `idle` is called when a burst finds nothing, `refused` when this worker is dead to Redis."""
+    """`stop()` from any thread. `idle` is called when a burst finds nothing, `refused` when it counts as dead."""
 
     def __init__(
         self, connections: Connections, deliveries: Deliveries, held: Held, settler: Settler, threads: ThreadPool,
@@ -86,7 +86,9 @@ class Claimer:
                 pause = 0.0
             except (TaskqError, redis.exceptions.RedisError, OSError) as error:
                 if not pause:
-                    logger.warning("claiming stops until Redis is back: %s", typed(error, self._connections.location.display))
+                    logger.warning(
+                        "claiming stops until Redis is back: %s", typed(error, self._connections.location.display)
+                    )
                 self._disconnect()
                 pause = min(LONGEST_PAUSE, pause * 2 or 0.05)
                 self._pause(pause)
@@ -200,7 +202,9 @@ class Claimer:
             fetched = [self._deliveries.fetch(connection, *item, now) for item in lost]
             found = [delivery for delivery in fetched if delivery is not None]
             if found:
-                logger.warning("%d deliveries had been claimed in a reply that never came; running them now", len(found))
+                logger.warning(
+                    "%d deliveries had been claimed in a reply that never came; running them now", len(found)
+                )
                 for delivery in found:
                     self._held.add(delivery)
                 self._dispatch(found)

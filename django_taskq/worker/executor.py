@@ -39,6 +39,9 @@ class Work:
 
     __slots__ = ("args", "context", "delivery", "hard_timeout", "kwargs", "message", "started", "task", "timeout")
 
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
     def __init__(self, delivery: Delivery, message: Message, task: Task[..., Any], started: float) -> None:
         self.delivery = delivery
         self.message = message
@@ -46,7 +49,9 @@ class Work:
         self.started = started
         options = message.options
         self.timeout: float | None = options.get("timeout", task.timeout) if options else task.timeout
-        self.hard_timeout: float | None = options.get("hard_timeout", task.hard_timeout) if options else task.hard_timeout
+        self.hard_timeout: float | None = (
+            options.get("hard_timeout", task.hard_timeout) if options else task.hard_timeout
+        )
         retries: int = options.get("max_retries", task.max_retries) if options else task.max_retries
         deadline = None if self.timeout is None else started + self.timeout
         self.context = TaskContext(message, task, delivery.lane.queue, deadline, retries)
@@ -145,7 +150,9 @@ class Executor:
             except BaseException as error:  # noqa: BLE001 - a result's own hooks may raise anything
                 problem = describe(error).message
         if problem:
-            logger.warning("%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem)
+            logger.warning(
+                "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem
+            )
         outcome = outcome_of(self, work, State.SUCCEEDED, result=encoded, result_error=problem)
         then = None
         if task_succeeded.receivers:
@@ -156,8 +163,7 @@ class Executor:
         """The task raised, ran out of time, or was cancelled."""
         if isinstance(error, TaskCancelled):
             return self._cancelled(work, "cancelled while it ran")
-        message, context = work.message, work.context
-        failure = describe(error)
+        context, failure = work.context, describe(error)
         task = work.task
         decision = decide(
             error, attempt=context.attempt, max_retries=context.max_retries, backoff=task.backoff,
@@ -173,9 +179,10 @@ class Executor:
 
     def _retry(self, work: Work, failure: Failure, delay: float, error: BaseException) -> Settlement:
         message, number, duration = work.message, work.context.attempt, time.monotonic() - work.started
+        plan = f"attempt {number + 1} of {work.context.max_retries + 1} in {delay:.1f} s"
         then = self._told(
-            work, logging.WARNING, f"failed: {_line(failure)}; attempt {number + 1} of {work.context.max_retries + 1} in {delay:.1f} s",
-            task_retried, error=error, delay=delay, duration=duration,
+            work, logging.WARNING, f"failed: {_line(failure)}; {plan}", task_retried,
+            error=error, delay=delay, duration=duration,
         )  # fmt: skip
         self._attempted(work, failure, "retry")
         fields = message.fields()

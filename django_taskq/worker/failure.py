@@ -50,6 +50,8 @@ def clean(text: str) -> str:
 
 def _application_part(found: TracebackType | None) -> TracebackType | None:
     """Leaves out the worker's own frames at the outer end."""
-    while found is not None and found.tb_next is not None and _OWN in found.tb_frame.f_code.co_filename.replace("\\", "/"):
+    while (
+        found is not None and found.tb_next is not None and _OWN in found.tb_frame.f_code.co_filename.replace("\\", "/")
+    ):
         found = found.tb_next
     return found

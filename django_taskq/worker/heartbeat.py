@@ -28,7 +28,7 @@ class Heartbeat:
         self._away = False
 
     def tick(self, children: Iterable[TaskChild]) -> dict[str, list[str] | None]:
-        """Worker -> requests for it, or None where it was declared dead. Empty between beats and while Redis is away."""
+        """Worker -> requests for it, or None: it was declared dead. Empty between beats and while Redis is away."""
         if time.monotonic() < self._at:
             return {}
         self._at = time.monotonic() + EVERY

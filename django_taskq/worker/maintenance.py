@@ -46,7 +46,9 @@ class Maintenance:
     def run(self) -> None:
         """Serves until the end."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the supervisor says when: outcomes come until the last task ends
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # the supervisor says when: outcomes come until the last task ends
         os.nice(NICENESS)
         stop = threading.Event()
         threads = [

@@ -1,4 +1,4 @@
-"""Notes in shared memory: which entry each slot of a task process is running, readable by its supervisor after its death.
+"""Notes in shared memory: what each slot of a task process is running, for its supervisor to read after its death.
 
 The length is written last and cleared first, so a process killed in between leaves no half note.
 """

@@ -38,7 +38,12 @@ def outcome_of(
 
 
 def failure_outcome(
-    executor: Executor, delivery: Delivery, message: Message, failure: Failure, reason: str, started: float | None = None
+    executor: Executor,
+    delivery: Delivery,
+    message: Message,
+    failure: Failure,
+    reason: str,
+    started: float | None = None,
 ) -> Outcome:
     """The outcome that becomes a dead letter. `started`: monotonic seconds of an attempt that ran; None: none did."""
     began = None if started is None else executor.clock.at(started)

@@ -15,7 +15,7 @@ from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
 
 from django_taskq.broker.deliveries import Delivery, Settlement
-from django_taskq.context import _current
+from django_taskq.context import TaskContext, _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
 from django_taskq.registry import all_tasks
@@ -88,7 +88,7 @@ class ThreadPool:
             self.slots[self.slots.index(slot)] = Slot(self, self._numbers.pop())
 
     def take_back(self, before: float) -> list[Delivery]:
-        """Removes deliveries claimed before a moment (monotonic seconds) that have not started; the rest keeps its order."""
+        """Removes what was claimed before a moment (monotonic) and has not started; the rest keeps its order."""
         taken: list[Delivery] = []
         kept: list[Delivery] = []
         try:
@@ -291,12 +291,12 @@ def close_stale_connections() -> None:
                 _database.opened = True
 
 
-def _call(context: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def _call(context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     task = context.task
     if task.takes_context:
         return task.func(context, *args, **kwargs)
     return task.func(*args, **kwargs)
 
 
-async def _acall(context: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+async def _acall(context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return await _call(context, args, kwargs)

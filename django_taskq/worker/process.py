@@ -30,8 +30,11 @@ from django_taskq.worker.time_limits import TimeLimits
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
+    from django_taskq.worker.executor import Work
     from django_taskq.worker.notes import Notes
     from django_taskq.worker.options import WorkerOptions
+    from django_taskq.worker.pools import AsyncRun
+    from django_taskq.worker.slots import Slot
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -52,14 +55,14 @@ class TaskProcess:
         self._workers = Workers(connections, keys)
         self._held = Held()
         room = threading.Event()
-        deliveries = Deliveries(keys, worker, options.queues, ordered=options.ordered, max_outcomes=options.max_outcomes)
+        deliveries = Deliveries(
+            keys, worker, options.queues, ordered=options.ordered, max_outcomes=options.max_outcomes
+        )
         clock = Clock()
         self._settler = Settler(connections, deliveries, self._held)
         executor = Executor(worker, keys, settings, clock)
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
-        self._loop = LoopPool(
-            options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room
-        )
+        self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
         self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)
         self._claimer = Claimer(
             connections, deliveries, self._held, self._settler, self._threads, self._loop, clock, room,
@@ -106,7 +109,15 @@ class TaskProcess:
         elif word == "retire":
             self._retire(rest)
         elif word == "cancel":
-            self._limits.cancel(rest.encode())
+            self._cancel(rest.encode())
+
+    def _cancel(self, location: bytes) -> None:
+        if self._limits.cancel(location):
+            return
+        delivery = self._held.get(location)
+        if delivery is not None:
+            delivery.cancelled = True  # not started: it ends as soon as a thread takes it
+            self._limits.cancel(location)  # unless one took it just now
 
     def _stop_claiming(self) -> None:
         if not self._claimer.stopping:
@@ -127,7 +138,9 @@ class TaskProcess:
         self._draining_until = float("inf")
 
     def _refused(self) -> None:
-        logger.error("worker %s was declared dead: its tasks went to others; it makes way for a new worker", self.worker)
+        logger.error(
+            "worker %s was declared dead: its tasks went to others; it makes way for a new worker", self.worker
+        )
         self._retire("it was declared dead")
 
     def _done(self) -> bool:
@@ -143,13 +156,23 @@ class TaskProcess:
     def _finish(self) -> None:
         """What still runs goes back to other workers: nothing that happens to it here counts any more."""
         self._claimer.stop()
-        running = [(place, work) for place, work in (*self._threads.running(), *self._loop.running())]
+        running: list[tuple[Slot | AsyncRun, Work]] = [*self._threads.running(), *self._loop.running()]
         for place, work in running:
             if place.abandon(work):
                 self._settler.put(release(work.delivery))
         if running:
             logger.warning("worker %s released %d running tasks to other workers", self.worker, len(running))
         self._settler.stop(5.0)
+        if self._orphaned:
+            self._leave_register()
+
+    def _leave_register(self) -> None:
+        """What the supervisor does for its other children."""
+        try:
+            self._workers.declare_dead(self.worker, None, [])
+            self._workers.reclaim(self.worker)
+        except TaskqError as error:
+            logger.warning("worker %s ends without leaving the register: %s", self.worker, error)
 
     def _report(self) -> None:
         options, settled = self.options, self._settler.settled
@@ -186,7 +209,8 @@ class TaskProcess:
 def describe(options: WorkerOptions) -> dict[str, str | int | float]:
     """What the register says about a worker."""
     return {
-        "host": socket.gethostname(), "pid": os.getpid(), "supervisor": os.getppid(), "python": platform.python_version(),
+        "host": socket.gethostname(), "pid": os.getpid(), "supervisor": os.getppid(),
+        "python": platform.python_version(),
         "django": django.get_version(), "queues": ",".join(options.queues), "threads": options.threads,
         "async": options.async_concurrency, "started": int(time.time()), "running": "",
     }  # fmt: skip

@@ -37,7 +37,7 @@ def run_reloading(arguments: list[str]) -> int:
 
 
 def _watch(worker: subprocess.Popen[bytes], seen: dict[Path, float], stopped: list[int]) -> str:
-    """Returns what changed, or '' when this process was told to stop. A worker that failed to start waits for a change."""
+    """What changed, or '' when this process was told to stop. A worker that failed to start waits for a change."""
     failed = False
     while not stopped:
         time.sleep(EVERY)

@@ -120,7 +120,9 @@ class Settler:
                 if settlement.then is not None:
                     self._tell(settlement)
             elif code == LOST and not repeated:
-                logger.warning("entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode())
+                logger.warning(
+                    "entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode()
+                )
         return again
 
     def _tell(self, settlement: Settlement) -> None:

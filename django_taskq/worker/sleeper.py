@@ -6,11 +6,9 @@ none; CLIENT UNBLOCK takes it back, so that a token which comes later is left fo
 
 from __future__ import annotations
 
-import select
-
 import redis
 
-from django_taskq.broker.connection import Connections
+from django_taskq.broker.connection import Connections, descriptor_of, readable
 
 
 class Sleeper:
@@ -29,10 +27,9 @@ class Sleeper:
         connection = self._connect()
         try:
             connection.send_command("BLPOP", *self._keys, 0)
-            sock = connection._sock  # noqa: SLF001
             if not connection.can_read(timeout=0):
-                ready, _, _ = select.select([sock, interrupt], [], [], max(0.0, seconds))
-                if sock not in ready:
+                descriptor = descriptor_of(connection)
+                if descriptor not in readable(seconds, descriptor, interrupt):
                     other.send_command("CLIENT", "UNBLOCK", self._client_id)
                     other.read_response()
             connection.read_response()

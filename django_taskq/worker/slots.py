@@ -93,7 +93,7 @@ class Slot:
             if self.work is not work or not self._armed or self._fired or self.thread.ident is None:
                 return False
             self._fired = True
-            return _set_async_exc(self.thread.ident, ctypes.py_object(exception)) == 1
+            return bool(_set_async_exc(self.thread.ident, ctypes.py_object(exception)) == 1)
 
     def abandon(self, work: Work) -> bool:
         """Takes the task away from the thread, which is stuck in it. False when it has just ended."""
@@ -114,5 +114,5 @@ class Slot:
                 break
             except (TaskTimeout, TaskCancelled):
                 continue
-        while self._guard._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        while self._guard._is_owned():  # type: ignore[attr-defined]
             self._guard.release()

@@ -46,6 +46,7 @@ class Supervisor:
         self._signals = 0
         self._start_at = 0.0
         self._deaths = 0
+        self._finished = 0  # children that found nothing more to do, in a burst
         self._exit_code = 0
         self._wakeup = os.pipe()
 
@@ -88,7 +89,7 @@ class Supervisor:
             signal.signal(number, self._signalled)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake up
 
-    def _signalled(self, number: int, frame: Any) -> None:  # noqa: ARG002
+    def _signalled(self, number: int, frame: Any) -> None:
         self._signals += 1
 
     # --- children -----------------------------------------------------------------------------------------------------
@@ -98,20 +99,17 @@ class Supervisor:
             return
         if self._maintenance is None:
             self._maintenance = MaintenanceChild(self.broker, self.options, [*self._children])
-        missing = self.options.processes - sum(child.state == "running" for child in self._children)
-        if self.options.burst and self._children_started:
-            return
-        for _ in range(missing):
-            others = [*self._children, *([self._maintenance] if self._maintenance else [])]
-            self._children.append(TaskChild(self.broker, self.options, others))
-        self._children_started = True
-
-    _children_started = False
+        present = sum(child.state in {"running", "quiet"} for child in self._children)
+        for _ in range(self.options.processes - present - self._finished):
+            self._children.append(TaskChild(self.broker, self.options, [*self._children, self._maintenance]))
 
     def _wait(self) -> None:
         maintenance = [self._maintenance] if self._maintenance else []
         everybody = [*self._children, *maintenance]
-        ready = wait([self._wakeup[0], *(child.pipe for child in everybody), *(child.process.sentinel for child in everybody)], TICK)
+        ready = wait(
+            [self._wakeup[0], *(child.pipe for child in everybody), *(child.process.sentinel for child in everybody)],
+            TICK,
+        )
         if self._wakeup[0] in ready:
             os.read(self._wakeup[0], 4096)
         for child in self._children:
@@ -146,8 +144,8 @@ class Supervisor:
                 running = len(self._graves[child.worker])
                 logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), running)
                 self._delay_if_young(child.started)
-            elif code == 0 and child.state == "running" and self.options.burst:
-                child.state = "done"
+            elif child.state == "running" and self.options.burst:
+                self._finished += 1
             child.close()
         if self._maintenance is not None and self._maintenance.process.exitcode is not None:
             if self._stop_at is None:
@@ -226,9 +224,7 @@ class Supervisor:
     def _over(self) -> bool:
         if self._children:
             return False
-        if self.options.burst and self._children_started:
-            return True
-        return self._stop_at is not None
+        return self._stop_at is not None or self._finished >= self.options.processes
 
     def _end_maintenance(self) -> None:
         self._hand_on()

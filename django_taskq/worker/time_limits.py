@@ -1,7 +1,8 @@
 """Soft time limits and cancellation of what runs. Called by the process' main thread every tenth of a second.
 
-A thread gets the exception raised, a coroutine is cancelled. Who is still stuck five seconds later loses the task: it is
-settled without it, the thread is replaced, and the process makes way for a new one when its neighbours are done.
+A thread gets the exception raised, a coroutine is cancelled. Who is still stuck five seconds later loses the
+task: it is settled without it, the thread is replaced, and the process makes way for a new one when its neighbours are
+done.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class TimeLimits:
             if isinstance(place, Slot):
                 place.interrupt(work, TaskTimeout)
             if now >= deadline + GRACE:
-                self._take_away(place, work, TaskTimeout(f"It did not end within {work.timeout:g} s, nor when it was interrupted."))
+                text = f"It did not end within {work.timeout:g} s, nor when it was interrupted."
+                self._take_away(place, work, TaskTimeout(text))
 
     def cancel(self, location: bytes) -> bool:
         """Interrupts the run of one delivery; False when it is not running here."""
@@ -67,7 +69,7 @@ class TimeLimits:
         if isinstance(place, Slot):
             self._threads.replace(place)
         logger.error(
-            "%s %s is stuck: it ignored its time limit of %.0f s; it counts as failed, and this process makes way for a new one",
+            "%s %s is stuck: it ignored its time limit of %.0f s and counts as failed; its process is replaced",
             work.task.name, work.context.id, work.timeout or 0,
         )  # fmt: skip
         self._retire(f"{work.task.name} is stuck")

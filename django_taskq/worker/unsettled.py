@@ -24,5 +24,3 @@ def reduced(settlement: Settlement, problem: TaskqError) -> Settlement | None:
         raw=pack_fields(delivery.fields),
     )  # fmt: skip
     return bury(delivery, message.id, "refused", encode_outcome(outcome))
-
-

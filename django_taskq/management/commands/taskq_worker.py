@@ -35,12 +35,30 @@ class Command(BaseCommand):
         add = parser.add_argument
         add("--queues", metavar="A,B", help="serve A before B (default: all declared queues, in turn)")
         add("--processes", type=at_least(1), default=1, metavar="N", help="task processes (default: 1)")
-        add("--threads", type=at_least(1), default=8, metavar="N", help="threads for sync tasks in each process (default: 8)")
-        add("--async-concurrency", type=at_least(1), default=200, metavar="N", help="async tasks at once in each process (default: 200)")
+        add(
+            "--threads",
+            type=at_least(1),
+            default=8,
+            metavar="N",
+            help="threads for sync tasks in each process (default: 8)",
+        )
+        add(
+            "--async-concurrency",
+            type=at_least(1),
+            default=200,
+            metavar="N",
+            help="async tasks at once in each process (default: 200)",
+        )
         add("--burst", action="store_true", help="end when nothing is ready; what is scheduled later is not waited for")
         add("--max-tasks", type=at_least(1), metavar="N", help="replace a process after N tasks")
         add("--max-memory", type=at_least(1), metavar="MB", help="replace a process that uses more memory")
-        add("--shutdown-timeout", type=at_least(0), default=25, metavar="SECONDS", help="time for running tasks after SIGTERM (default: 25)")
+        add(
+            "--shutdown-timeout",
+            type=at_least(0),
+            default=25,
+            metavar="SECONDS",
+            help="time for running tasks after SIGTERM (default: 25)",
+        )
         add("--reload", action="store_true", help="restart when the project's code changes (development)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -52,7 +70,9 @@ class Command(BaseCommand):
         queues = tuple(options["queues"].split(",")) if options["queues"] else tuple(declared)
         for queue in queues:
             if queue not in declared:
-                raise CommandError(f"--queues: {queue!r} is not declared in TASKQ['QUEUES'] ({', '.join(sorted(declared))}).")
+                raise CommandError(
+                    f"--queues: {queue!r} is not declared in TASKQ['QUEUES'] ({', '.join(sorted(declared))})."
+                )
         worker = WorkerOptions(
             queues=queues,
             ordered=bool(options["queues"]),
