@@ -7,9 +7,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, connections, router
-from django.db.models import Model, Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from django_taskq.conf import Settings, get_settings
@@ -17,9 +18,11 @@ from django_taskq.models import DeadTask, TaskResult
 
 logger = logging.getLogger(__name__)
 
-BATCH = 1000  # rows a transaction
-EVERY = 30.0  # seconds between rounds
+BATCH = 500  # rows a transaction; one statement's parameters hold as many keys on every database
+EVERY = 60.0  # seconds between rounds; a round that finds nothing costs some index lookups and one count
 LAST_BACKOFF = 300.0  # seconds
+
+Rows = QuerySet[TaskResult] | QuerySet[DeadTask]
 
 
 def prune(
@@ -32,50 +35,51 @@ def prune(
     """
     now, settings = now or timezone.now(), settings or get_settings()
     deleted = {"TaskResult": 0, "DeadTask": 0}
-    for rows in _outdated(now, settings):
-        for count in _delete(rows):
+    for rows, limit in _superfluous(now, settings):
+        for count in _delete(rows, limit):
             deleted[rows.model.__name__] += count
             if progress is not None and progress(count):
                 return deleted
     return deleted
 
 
-def _outdated(now: dt.datetime, settings: Settings) -> Iterator[QuerySet[TaskResult] | QuerySet[DeadTask]]:
-    """What to delete, each in the order of an index. Made one after another, so the last sees what the others left."""
+def _superfluous(now: dt.datetime, settings: Settings) -> Iterator[tuple[Rows, int | None]]:
+    """What to delete, in the order of an index, and how many of them at most.
+
+    Made one after another: the excess is counted when what was outdated is gone.
+    """
     using = router.db_for_write(TaskResult)
     results, dead = TaskResult.objects.using(using), DeadTask.objects.using(using)
     kept, failed_kept = now - settings.retention, now - settings.retention_failed
     for status in TaskResult.Status.values:
-        limit = failed_kept if status == TaskResult.Status.FAILED else kept
-        yield results.filter(status=status, finished_at__lt=limit).order_by("finished_at")
+        before = failed_kept if status == TaskResult.Status.FAILED else kept
+        yield results.filter(status=status, finished_at__lt=before).order_by("finished_at"), None
     for state in DeadTask.State.values:
-        limit = failed_kept if state == DeadTask.State.DEAD else kept
-        yield dead.filter(state=state, failed_at__lt=limit).order_by("failed_at")
-    # The newest row that is too many; older ones have smaller times, and equal ones smaller ids.
-    newest = results.order_by("-finished_at", "-id").values_list("finished_at", "id")
-    for finished_at, id in newest[settings.retention_max_rows : settings.retention_max_rows + 1]:
-        too_many = Q(finished_at__lt=finished_at) | Q(finished_at=finished_at, id__lte=id)
-        yield results.filter(too_many, finished_at__lte=finished_at).order_by("finished_at")
+        before = failed_kept if state == DeadTask.State.DEAD else kept
+        yield dead.filter(state=state, failed_at__lt=before).order_by("failed_at"), None
+    yield results.order_by("finished_at"), max(0, results.count() - settings.retention_max_rows)
 
 
-def _delete(rows: QuerySet[TaskResult] | QuerySet[DeadTask]) -> Iterator[int]:
+def _delete(rows: Rows, limit: int | None) -> Iterator[int]:
     """Deletes in batches, by primary key: a transaction locks these rows and no range between them."""
-    manager: QuerySet[Model] = rows.model._base_manager.using(rows.db)
-    while True:
-        keys = list(rows.values_list("pk", flat=True)[:BATCH])
-        for start in range(0, len(keys), BATCH // 2):  # fits the parameters of every database in one statement
-            count, _ = manager.filter(pk__in=keys[start : start + BATCH // 2]).delete()
+    manager: QuerySet[Any] = rows.model._base_manager.using(rows.db)
+    while limit is None or limit > 0:
+        wanted = BATCH if limit is None else min(BATCH, limit)
+        keys = list(rows.values_list("pk", flat=True)[:wanted])
+        if keys:
+            count, _ = manager.filter(pk__in=keys).delete()
             yield count
-        if len(keys) < BATCH:
+        if len(keys) < wanted:
             return
+        limit = None if limit is None else limit - wanted
 
 
 class Pruner:
-    """Prunes every 30 seconds."""
+    """Prunes every minute."""
 
     def run(self, stop: threading.Event) -> None:
         """Prunes until `stop` is set; an error is said once and costs nothing but time."""
-        pause, failures = EVERY / 3, 0
+        pause, failures = EVERY / 4, 0
         while not stop.wait(pause):
             try:
                 self.run_once(stop)

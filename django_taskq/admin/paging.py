@@ -26,7 +26,11 @@ class CappedPaginator(BasePaginator):
     @cached_property
     def _found(self) -> int:
         rows: Any = self.object_list
-        return rows.order_by()[: COUNTED + 1].count() if isinstance(rows, QuerySet) else len(rows)
+        if not isinstance(rows, QuerySet):
+            return len(rows)
+        # The time is in every index, so an index answers alone; the id would be fetched from the table, row by row.
+        time = rows.model._meta.ordering[0].removeprefix("-")
+        return rows.order_by().values(time)[: COUNTED + 1].count()
 
     @cached_property
     def count(self) -> int:
