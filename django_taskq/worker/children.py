@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -50,6 +51,7 @@ class Child:
             other.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        gc.freeze()  # what the fork brought along stays: no collection needs to look at it
         code = 1
         try:
             self.run(pipe)

@@ -146,14 +146,11 @@ class Claimer:
 
     def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
         to_loop = 0
-        lookup = registry.lookup
         for delivery in deliveries:
             if delivery.losses >= ALONE_FROM:
                 self._suspects.append(delivery)
                 continue
-            fields = delivery.fields
-            task = lookup(fields[3].decode("utf-8", "replace")) if len(fields) > 3 else None
-            if task is not None and task.is_async:
+            if _is_async(delivery):
                 self._loop.put(delivery)
                 to_loop += 1
             else:
@@ -170,8 +167,7 @@ class Claimer:
             self._pause(0.05)
             return
         delivery = self._suspects.popleft()
-        task = registry.lookup(delivery.fields[3].decode("utf-8", "replace")) if len(delivery.fields) > 3 else None
-        (self._loop if task is not None and task.is_async else self._threads).put(delivery)
+        (self._loop if _is_async(delivery) else self._threads).put(delivery)
         while delivery.location in self._held and not self.stopping:
             self._pause(0.05)
 
@@ -242,3 +238,14 @@ class Claimer:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+
+def _is_async(delivery: Delivery) -> bool:
+    """Whether a message is for the event loop. What cannot be read goes to a thread, which says so."""
+    fields = delivery.fields
+    if len(fields) > 3 and fields[2] == b"t":
+        name = fields[3]
+    else:  # a foreign producer's order
+        name = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"t", b"")
+    task = registry.lookup(name.decode("utf-8", "replace"))
+    return task is not None and task.is_async

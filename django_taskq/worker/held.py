@@ -15,9 +15,10 @@ class Held:
         """Held from now on."""
         self._deliveries[delivery.location] = delivery
 
-    def remove(self, location: bytes) -> None:
-        """Settled, or lost."""
-        self._deliveries.pop(location, None)
+    def remove(self, delivery: Delivery) -> None:
+        """Settled, or lost. A released entry may be here again already: that is another delivery."""
+        if self._deliveries.get(delivery.location) is delivery:
+            del self._deliveries[delivery.location]
 
     def get(self, location: bytes) -> Delivery | None:
         """The delivery, if it is held."""

@@ -114,7 +114,7 @@ class Settler:
             if code == CANCEL_REQUESTED and settlement.cancelled is not None:
                 again.append(settlement.cancelled())
                 continue
-            self._held.remove(settlement.delivery.location)
+            self._held.remove(settlement.delivery)
             if code is None:
                 self.settled += 1
                 if settlement.then is not None:
