@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The packages of Debian that `test-services` works with.
-PACKAGES := redis-server postgresql
+PACKAGES := redis-server postgresql openssl
 
 .PHONY: help demo test test-services services check format bench audit clean
 
@@ -30,11 +30,12 @@ demo: $(VENV)/.demo  ## a site with real tasks, here, now; ARGS=--once runs it t
 test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bundled server, real worker processes
 	$(BIN)/python -m pytest -m "not services" $(ARGS)
 
-# The second run is the same behaviour on PostgreSQL and on Debian's Redis.
+# The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis.
 test-services: $(VENV)/.test services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
-	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" tests/broker tests/records tests/worker $(ARGS)
+	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" --ignore tests/core --ignore tests/typing \
+	  --ignore tests/test_demo.py --ignore tests/test_embedded.py $(ARGS)
 
 # RUNLEVEL=1: the packages' own services need not run, the tests start theirs.
 services:
