@@ -108,7 +108,7 @@ class Broker(OutcomeStream):
         """One message as broker/lua/lib/admit.lua reads it."""
         message, _, delay, due, expires_in = submission
         fields = message.fields()
-        when = f"+{delay}" if delay is not None else "" if due is None else str(due)
+        when = f"+{max(0, delay)}" if delay is not None else "" if due is None else str(due)
         expires = "" if expires_in is None else str(expires_in)
         return [message.id, when, expires, self._idempotency(message), len(fields), *fields]
 

@@ -11,7 +11,6 @@
 -- @include admit
 local now = now_ms()
 local taken = {}
-open_lane(K.lane, K.lanes, priority, K.ready, queue)
 local at, position = FIRST, 0
 while at <= #ARGV do
   local id, key = ARGV[at], ARGV[at + 3]
@@ -27,5 +26,5 @@ while at <= #ARGV do
   end
   at, position = at + 5 + tonumber(ARGV[at + 4]), position + 1
 end
-wake_for_admitted(now)
+if admitted > 0 then wake_sleepers(K.sleepers, K.wake, admitted, now) end
 return taken

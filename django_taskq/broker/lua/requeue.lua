@@ -24,8 +24,7 @@ if location then
   end
 end
 local now = now_ms()
-open_lane(K.lane, K.lanes, priority, K.ready, queue)
 if key ~= '' then redis.call('SET', key, id, 'NX') end
 admit(at, now)
-wake_for_admitted(now)
+if admitted > 0 then wake_sleepers(K.sleepers, K.wake, admitted, now) end
 return 1

@@ -3,15 +3,17 @@
 -- number of values, values (the message's fields).
 local admitted = 0
 
+local function to_lane(id, ...)
+  if admitted == 0 then open_lane(K.lane, K.lanes, priority, K.ready, queue) end
+  local entry = redis.call('XADD', K.lane, '*', ...)
+  redis.call('HSET', K.index, id, entry .. ' ' .. suffix)
+  admitted = admitted + 1
+end
+
 local function admit(at, now)
   local id, due, expires_in, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
   local first, last = at + 5, at + 4 + count
-  if due == '' and expires_in == '' then
-    local entry = redis.call('XADD', K.lane, '*', unpack(ARGV, first, last))
-    redis.call('HSET', K.index, id, entry .. ' ' .. suffix)
-    admitted = admitted + 1
-    return
-  end
+  if due == '' and expires_in == '' then return to_lane(id, unpack(ARGV, first, last)) end
   local fields = {unpack(ARGV, first, last)}
   if expires_in ~= '' then
     fields[#fields + 1] = 'x'
@@ -19,21 +21,8 @@ local function admit(at, now)
   end
   local when = now
   if due ~= '' then when = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due) end
-  if when > now then
-    fields[#fields + 1] = 'e'
-    fields[#fields + 1] = number(now)
-    schedule(id, when, fields, now)
-  else
-    local entry = redis.call('XADD', K.lane, '*', unpack(fields))
-    redis.call('HSET', K.index, id, entry .. ' ' .. suffix)
-    admitted = admitted + 1
-  end
-end
-
-local function wake_for_admitted(now)
-  if admitted > 0 then
-    wake_sleepers(K.sleepers, K.wake, admitted, now)
-  else
-    close_empty_lane(K.lane, K.lanes, K.ready, queue)
-  end
+  if when <= now then return to_lane(id, unpack(fields)) end
+  fields[#fields + 1] = 'e'
+  fields[#fields + 1] = number(now)
+  schedule(id, when, fields, now)
 end

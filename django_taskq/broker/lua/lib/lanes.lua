@@ -1,7 +1,8 @@
--- A lane is a stream that exists while it holds entries; its queue lists it, and `ready` lists the queue.
+-- A lane is a stream that exists while it holds entries; its queue lists it, and `ready` lists the queue. One that
+-- another producer began with a bare XADD exists before it is listed.
 local function open_lane(lane, lanes, priority, ready, queue)
-  if redis.call('EXISTS', lane) == 1 then return end
-  redis.call('XGROUP', 'CREATE', lane, 'workers', '0', 'MKSTREAM')
+  if redis.call('ZSCORE', lanes, lane) then return end
+  if redis.call('EXISTS', lane) == 0 then redis.call('XGROUP', 'CREATE', lane, 'workers', '0', 'MKSTREAM') end
   redis.call('ZADD', lanes, priority, lane)
   redis.call('SADD', ready, queue)
 end
