@@ -11,8 +11,10 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
 
+from django_taskq.broker import get_broker
+from django_taskq.broker.health import problems_of
 from django_taskq.conf import Settings, get_settings
-from django_taskq.exceptions import InvalidTask
+from django_taskq.exceptions import InvalidTask, TaskqError
 from django_taskq.middleware.base import is_capable, load_middleware
 from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
 from django_taskq.registry import all_tasks
@@ -59,7 +61,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None = None, **_: Any) -
     except ImproperlyConfigured:
         return []
     if not embedded:
-        return []
+        return _check_server()
     return [
         Warning(
             "TASKQ['BROKER'] is the embedded server, which is for development and tests: it serves one machine and "
@@ -68,6 +70,15 @@ def check_deployment(app_configs: Sequence[AppConfig] | None = None, **_: Any) -
             id="django_taskq.W001",
         )
     ]
+
+
+def _check_server() -> list[CheckMessage]:
+    """How the Redis in use is configured; nothing where it cannot be reached, which the worker says itself."""
+    try:
+        problems = problems_of(get_broker().connections)
+    except (TaskqError, ImproperlyConfigured) as error:
+        return [Warning(f"Redis was not checked: {error}", id="django_taskq.W100")]
+    return [Warning(problem.text, hint=problem.hint, id=f"django_taskq.{problem.id}") for problem in problems]
 
 
 def _check_middleware() -> Iterator[CheckMessage]:

@@ -18,4 +18,4 @@ class WorkerOptions:
     max_tasks: int | None = None
     max_memory: int | None = None  # MB
     shutdown_timeout: float = 25.0
-    max_outcomes: int = 1_000_000
+    max_outcomes: int | None = None  # None: as much as Redis' memory allows

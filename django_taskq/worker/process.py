@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import django
 
 from django_taskq.broker.deliveries import Deliveries, release
+from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
@@ -56,7 +57,11 @@ class TaskProcess:
         self._held = Held()
         room = threading.Event()
         deliveries = Deliveries(
-            keys, worker, options.queues, ordered=options.ordered, max_outcomes=options.max_outcomes
+            keys,
+            worker,
+            options.queues,
+            ordered=options.ordered,
+            max_outcomes=options.max_outcomes or DEFAULT_MAX_OUTCOMES,
         )
         clock = Clock()
         self._settler = Settler(connections, deliveries, self._held)

@@ -10,9 +10,11 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
+from django_taskq.broker.health import default_max_outcomes, problems_of
 from django_taskq.broker.workers import Workers
 from django_taskq.exceptions import TaskqError
 from django_taskq.signals import worker_started, worker_stopped
@@ -77,8 +79,12 @@ class Supervisor:
             name, ", ".join(options.queues), options.processes, options.threads, options.async_concurrency,
             self.broker.connections.location.display,
         )  # fmt: skip
+        connections = self.broker.connections
         try:
-            self.broker.connections.execute("PING")
+            for problem in problems_of(connections):
+                logger.warning("%s %s", problem.text, problem.hint)
+            if options.max_outcomes is None:
+                self.options = replace(options, max_outcomes=default_max_outcomes(connections))
         except TaskqError as error:
             logger.error("%s; the worker goes on trying", error)
 

@@ -83,6 +83,6 @@ class Command(BaseCommand):
             max_tasks=options["max_tasks"],
             max_memory=options["max_memory"],
             shutdown_timeout=float(options["shutdown_timeout"]),
-            max_outcomes=get_settings().max_outcomes or 1_000_000,
+            max_outcomes=get_settings().max_outcomes,
         )
         sys.exit(Supervisor(get_broker(), worker).run())

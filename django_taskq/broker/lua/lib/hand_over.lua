@@ -33,10 +33,11 @@ local function take_returned(lane)
   end
 end
 
+-- Sizes are known only once entries are read: a few at a time, as many as should fit by the size of those before.
 local function take_fresh(lane)
   local step, repaired = 8, false
   while left > 0 and bytes > 0 do
-    local most = math.min(step, left)
+    local most, before = math.min(step, left), bytes
     local reply = redis.pcall('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', most, 'STREAMS', lane, '>')
     if reply and reply.err then
       -- The group is gone: from id 0 everything that waits is delivered again, and the fence sorts out the rest.
@@ -46,7 +47,7 @@ local function take_fresh(lane)
     elseif reply and reply[1] then
       collect(lane, 0, 0, reply[1][2])
       if #reply[1][2] < most then return end
-      step = step * 4
+      step = math.max(1, math.min(128, math.floor(bytes * most / (before - bytes))))
     else
       return
     end
