@@ -66,7 +66,7 @@ class Recorder:
                 pause = self._pause(recorded, pause)
             if pause:
                 stop.wait(pause)
-        self._close()
+        self.close()
 
     def run_once(self) -> int:
         """Records one batch and trims what was recorded before; how many outcomes that were.
@@ -146,7 +146,7 @@ class Recorder:
             raw=pack_fields(fields),
         )
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Gives the lease up, so that another recorder goes on at once, and the connection back."""
         self._writer.disconnect()
         if self.holding:

@@ -77,3 +77,5 @@ class Maintenance:
                 continue
         except Exception as error:  # noqa: BLE001 - what is not recorded waits in Redis for the next recorder
             logger.warning("maintenance ends with outcomes still to be recorded: %s", error)
+        finally:
+            self._recorder.close()

@@ -73,7 +73,7 @@ def test_only_the_holder_of_the_lease_records(broker: Broker) -> None:
 def test_a_recorder_that_stops_leaves_the_lease_to_the_next(broker: Broker) -> None:
     first, second = Recorder(broker, "first"), Recorder(broker, "second")
     first.run_once()
-    first._close()
+    first.close()
     wait_for(lambda: second.run_once() == 0 and second.holding, 2)
 
 
