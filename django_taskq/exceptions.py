@@ -116,6 +116,9 @@ class Retry(Exception):
             raise TypeError(f"Retry(delay=...) takes seconds or a timedelta, not {delay!r}.")
         self.delay: float | None = seconds
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.delay, str(self))
+
 
 class Discard(Exception):
     """The task asked to be discarded."""
@@ -131,6 +134,10 @@ class TaskTimeout(BaseException):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or _default_message(self))
+
+
+class HardTimeout(TaskTimeout):
+    """The attempt ran into its hard time limit, and its process was killed."""
 
 
 class TaskCancelled(BaseException):

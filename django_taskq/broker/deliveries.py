@@ -145,6 +145,11 @@ class Deliveries:
             found += [(lane, entry, deliveries - 1) for entry, deliveries in zip(items[::2], items[1::2], strict=True)]
         return found
 
+    def find(self, connection: redis.Connection, location: bytes, now: float) -> Delivery | None:
+        """The delivery at a location, None when its entry is gone. Raises redis-py's errors."""
+        entry, _, suffix = location.partition(b" ")
+        return self.fetch(connection, self._lane(self.keys.lane_prefix.encode() + suffix), entry, 0, now)
+
     def fetch(self, connection: redis.Connection, lane: Lane, entry: bytes, losses: int, now: float) -> Delivery | None:
         """One entry that is pending with this worker; None (and acknowledged) when it was deleted."""
         connection.send_command("XRANGE", lane.name, entry, entry)

@@ -15,7 +15,7 @@ from django.db import connections
 
 from django_taskq.broker.workers import new_worker_id
 from django_taskq.worker.maintenance import Maintenance
-from django_taskq.worker.notes import Notes
+from django_taskq.worker.notes import Note, Notes
 from django_taskq.worker.process import TaskProcess, notes_needed
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class TaskChild(Child):
         self.notes = Notes(notes_needed(options))
         self.registered = False
         self.settled = 0
+        self.over_limit: list[Note] = []  # what it was killed for
         super().__init__(broker, options, others)
 
     def run(self, pipe: Connection) -> None:

@@ -20,7 +20,14 @@ from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.core.retry import decide
 from django_taskq.core.states import State
-from django_taskq.exceptions import InvalidArguments, MalformedMessage, ResultError, TaskCancelled
+from django_taskq.exceptions import (
+    HardTimeout,
+    InvalidArguments,
+    MalformedMessage,
+    ResultError,
+    TaskCancelled,
+    TaskTimeout,
+)
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
@@ -170,7 +177,9 @@ class Executor:
             retry_on=task.retry_on, discard_on=task.discard_on,
         )  # fmt: skip
         if decision.kind == "bury":
-            return self._bury(work, failure, decision.reason, error, ran=True)
+            return self._bury(
+                work, failure, "hard_timeout" if isinstance(error, HardTimeout) else decision.reason, error, ran=True
+            )
         if decision.kind == "discard":
             logger.info("%s %s discarded: %s", task.name, context.id, decision.reason)
             outcome = outcome_of(self, work, State.DISCARDED, reason=decision.reason, failure=failure)
@@ -200,7 +209,7 @@ class Executor:
             task_failed, error=error, reason=reason, duration=duration,
         )  # fmt: skip
         if ran:
-            self._attempted(work, failure, "timeout" if reason == "timeout" else "failed")
+            self._attempted(work, failure, "timeout" if isinstance(error, TaskTimeout) else "failed")
         outcome = failure_outcome(self, work.delivery, message, failure, reason, work.started if ran else None)
         return bury(work.delivery, message.id, reason, encode_outcome(outcome), self._key(message), then=then)
 

@@ -10,16 +10,19 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker.health import default_max_outcomes, problems_of
 from django_taskq.broker.workers import Workers
 from django_taskq.exceptions import TaskqError
 from django_taskq.signals import worker_started, worker_stopped
 from django_taskq.worker.children import MaintenanceChild, TaskChild
+from django_taskq.worker.hard_limits import settle_killed
 from django_taskq.worker.heartbeat import Heartbeat
+from django_taskq.worker.notes import Note
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -34,6 +37,13 @@ LONGEST_DELAY = 30.0
 MAINTENANCE_PATIENCE = 15.0
 
 
+class Grave(NamedTuple):
+    """A dead child: the locations that count as lost with it, and what it was killed for."""
+
+    running: Sequence[bytes]
+    over_limit: Sequence[Note]
+
+
 class Supervisor:
     """`run()` returns the exit code: 0, or 1 when a child had to be killed at the end."""
 
@@ -43,7 +53,7 @@ class Supervisor:
         self._heartbeat = Heartbeat(self._workers)
         self._children: list[TaskChild] = []
         self._maintenance: MaintenanceChild | None = None
-        self._graves: dict[str, list[bytes]] = {}  # dead children whose tasks are not handed on yet: worker -> running
+        self._graves: dict[str, Grave] = {}  # dead children whose tasks are not handed on yet, by worker
         self._stop_at: float | None = None
         self._signals = 0
         self._start_at = 0.0
@@ -145,10 +155,13 @@ class Supervisor:
                 continue
             self._listen(child)
             self._children.remove(child)
-            self._graves[child.worker] = [note.location for note in child.notes.read()]
+            notes = child.notes.read()
+            if child.state == "killed":  # by this supervisor: its tasks are not to blame, but for those over a limit
+                self._graves[child.worker] = Grave((), child.over_limit)
+            else:
+                self._graves[child.worker] = Grave([note.location for note in notes], ())
             if code != 0 and child.state != "killed":
-                running = len(self._graves[child.worker])
-                logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), running)
+                logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), len(notes))
                 self._delay_if_young(child.started)
             elif child.state == "running" and self.options.burst:
                 self._finished += 1
@@ -174,9 +187,12 @@ class Supervisor:
         late = self._stop_at is not None and now > self._stop_at + KILL_AFTER
         for child in self._children:
             over = [note for note in child.notes.read() if note.hard_deadline and now >= note.hard_deadline]
+            if child.state == "killed":
+                continue
             if over:
                 locations = ", ".join(note.location.decode("utf-8", "replace") for note in over)
                 logger.error("worker %s is killed: hard time limit of the task at %s", child.worker, locations)
+                child.state, child.over_limit = "killed", over
                 child.kill()
             elif late:
                 logger.error("worker %s is killed: it did not end in time", child.worker)
@@ -200,9 +216,11 @@ class Supervisor:
 
     def _hand_on(self) -> None:
         """Gives the deliveries of dead children to others at once."""
-        for worker, running in list(self._graves.items()):
+        for worker, grave in list(self._graves.items()):
             try:
-                self._workers.declare_dead(worker, None, running)
+                if grave.over_limit:
+                    settle_killed(self.broker, worker, grave.over_limit)
+                self._workers.declare_dead(worker, None, grave.running)
                 count = self._workers.reclaim(worker)
             except TaskqError as error:
                 logger.debug("handing on what %s held waits: %s", worker, error)

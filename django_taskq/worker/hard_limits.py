@@ -1,0 +1,55 @@
+"""A hard time limit ends with the death of the process; the supervisor settles the attempt in its name.
+
+It is a failed attempt like a soft time limit, not a lost worker, and its neighbours are not held to account.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import redis
+
+from django_taskq.broker.connection import run_scripts
+from django_taskq.broker.deliveries import Deliveries, Settlement
+from django_taskq.broker.errors import typed
+from django_taskq.conf import get_settings
+from django_taskq.exceptions import HardTimeout
+from django_taskq.worker.clock import Clock
+from django_taskq.worker.executor import Executor
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
+    from django_taskq.worker.notes import Note
+
+
+def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
+    """Settles what a killed process was running over its hard limit; safe to repeat. Raises TaskqError."""
+    clock = Clock()
+    sent = time.monotonic()
+    clock.set(broker.time(), sent, time.monotonic())
+    deliveries = Deliveries(broker.keys, worker, (), ordered=True, max_outcomes=0)
+    executor = Executor(worker, broker.keys, get_settings(), clock)
+    connection = broker.connections.open()
+    try:
+        settlements = []
+        for note in notes:
+            delivery = deliveries.find(connection, note.location, sent)
+            if delivery is None:
+                continue
+            work = executor.prepare(delivery)
+            if not isinstance(work, Settlement):
+                work.started = note.started - clock.offset
+                settlements.append(executor.failed(work, HardTimeout()))
+        for call, batch in deliveries.settle_calls(settlements):
+            reply = run_scripts(connection, [call])[0]
+            if isinstance(reply, Exception):
+                raise typed(reply, broker.connections.location.display)
+            for position, settlement in enumerate(batch):
+                if position not in dict(zip(reply[::2], reply[1::2], strict=True)) and settlement.then is not None:
+                    settlement.then()
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise typed(error, broker.connections.location.display) from error
+    finally:
+        connection.disconnect()
