@@ -33,9 +33,9 @@ def listed(client: Client, **query: str) -> set[str]:
 
 
 def test_the_list_shows_what_matters_newest_first(admin: Client) -> None:
-    record(succeeded(task="shop.first"), succeeded(task="shop.second", finished=NOW + 60, started=NOW + 58))
+    record(succeeded(task="shop.alpha"), succeeded(task="shop.omega", finished=NOW + 60, started=NOW + 58))
     content = admin.get(LIST).content.decode()
-    assert content.index("second") < content.index("first")
+    assert content.index("omega") < content.index("alpha")
     for shown in ("default", "succeeded", "500 ms", "2.00 s"):
         assert shown in content
 
