@@ -34,6 +34,8 @@ RETRY = Script("retry")
 RELEASE = Script("release")
 CANCEL = Script("cancel")
 FIND = Script("find")
+INSPECT = Script("inspect")
+RESUME = Script("resume")
 PENDING = Script("pending")
 REGISTER = Script("register")
 BEAT = Script("beat")
@@ -45,6 +47,6 @@ ADVANCE = Script("advance")
 TRIM = Script("trim")
 
 ALL = (
-    ENQUEUE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING,
+    ENQUEUE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
     REGISTER, BEAT, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
 )  # fmt: skip

@@ -1,8 +1,8 @@
--- cancel: settles what no worker holds; for the rest it leaves a request and tells the worker.
+-- cancel: settles what no worker holds; for the rest it leaves a request and tells the worker, if asked to.
 -- KEYS  lib/lane_keys.lua
--- ARGV  lib/lane_keys.lua, prefix of inboxes, then for each: id, location as the caller saw it, outcome,
---       idempotency key or ''
--- Returns for each: 1 cancelled, 2 requested, 0 it has moved since (look again).
+-- ARGV  lib/lane_keys.lua, prefix of inboxes or '' (leave alone what a worker holds), then for each: id, location as
+--       the caller saw it, outcome, idempotency key or ''
+-- Returns for each: 1 cancelled, 2 requested, 3 held and left alone, 0 it has moved since (look again).
 -- @include clock
 -- @include lanes
 -- @include lane_keys
@@ -18,9 +18,12 @@ for at = FIRST + 1, #ARGV, 4 do
     local entry = string.match(location, '^(%d+%-%d+) ')
     local owner = entry and holder(K.lane, entry)
     if owner and owner ~= 'returned' then
-      redis.call('HSET', K.cancels, id, '')
-      redis.call('RPUSH', inbox_prefix .. owner, 'cancel ' .. location)
-      code = 2
+      code = 3
+      if inbox_prefix ~= '' then
+        redis.call('HSET', K.cancels, id, '')
+        redis.call('RPUSH', inbox_prefix .. owner, 'cancel ' .. location)
+        code = 2
+      end
     else
       if entry then
         entries[#entries + 1] = entry

@@ -82,7 +82,7 @@ if #groups == 0 and lease > 0 then
     if first and (next_due < 0 or first < next_due) then next_due = first end
     -- A foreign producer's bare XADD made a lane that nobody lists.
     local plain = prefix .. queue .. ':0'
-    if not ready[queue] and redis.call('EXISTS', plain) == 1 then
+    if redis.call('EXISTS', plain) == 1 and not (ready[queue] and redis.call('ZSCORE', lanes, plain)) then
       redis.call('ZADD', lanes, 0, plain)
       redis.call('SADD', ready_key, queue)
       next_due = now

@@ -13,9 +13,10 @@ local function find(id)
     return found and {location, '', found[2][4]} or {}
   elseif kind == 's' then
     local scheduled = ARGV[2] .. string.sub(location, 2)
-    local packed = redis.call('HGET', scheduled .. ':messages', id)
-    local message = packed and cmsgpack.unpack(packed)
-    return message and {location, redis.call('ZSCORE', scheduled, id), message} or {}
+    local packed, due = redis.call('HGET', scheduled .. ':messages', id), redis.call('ZSCORE', scheduled, id)
+    local readable, message = pcall(cmsgpack.unpack, packed or '')
+    if not readable or type(message) ~= 'table' then message = {} end
+    return due and {location, due, message} or {}
   end
   local entry, suffix = string.match(location, '^(%d+%-%d+) (.+)$')
   local lane = ARGV[1] .. suffix

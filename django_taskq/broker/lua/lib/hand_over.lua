@@ -47,7 +47,7 @@ local function take_fresh(lane)
     elseif reply and reply[1] then
       collect(lane, 0, 0, reply[1][2])
       if #reply[1][2] < most then return end
-      step = math.max(1, math.min(128, math.floor(bytes * most / (before - bytes))))
+      step = math.max(1, math.min(32, math.floor(bytes * most / (before - bytes))))
     else
       return
     end

@@ -6,7 +6,10 @@ local function promote(queue, lanes, scheduled, messages, now, most)
     local packed = redis.call('HGET', messages, id)
     local readable, message = pcall(cmsgpack.unpack, packed or '')
     -- What cannot be read goes on as it is: the worker buries it as malformed.
-    if not readable or type(message) ~= 'table' then message = {queue .. ':0', 'i', id, 'broken', packed or ''} end
+    local sound = readable and type(message) == 'table' and #message > 2 and #message % 2 == 1
+    if not sound or not string.match(tostring(message[1]), '^[^:]+:%-?%d+$') then
+      message = {queue .. ':0', 'i', id, 'broken', packed or ''}
+    end
     local suffix = message[1]
     local lane = ARGV[7] .. suffix
     if not opened[lane] then

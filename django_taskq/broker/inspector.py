@@ -1,0 +1,230 @@
+"""What an operator wants to know: queues, workers, running tasks. Every look is bounded. No worker imports this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django_taskq.broker import scripts
+from django_taskq.broker.broker import Broker, cancelled_outcome, enqueued_at
+from django_taskq.broker.connection import run_scripts
+from django_taskq.broker.errors import typed
+from django_taskq.core.ids import id_to_str
+from django_taskq.core.message import Message
+from django_taskq.core.outcome import encode_outcome
+from django_taskq.exceptions import MalformedMessage
+
+if TYPE_CHECKING:
+    from django_taskq.broker.connection import Call
+
+PURGE_BATCH = 500
+MOST_RUNNING = 500  # running tasks that one look resolves to names
+
+
+class QueueState(NamedTuple):
+    """One queue at one moment. Times are epoch seconds on Redis' clock."""
+
+    name: str
+    paused: bool
+    ready: int  # waiting for a worker
+    running: int  # held by workers
+    scheduled: int
+    oldest: float | None  # since when the one that has waited longest is ready
+    next_due: float | None
+    priorities: dict[int, int]  # priority -> ready
+
+
+class RunningTask(NamedTuple):
+    """A task that a worker runs, as of its last beat. Times are epoch seconds."""
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    since: float
+
+
+class WorkerState(NamedTuple):
+    """One task process, as of its last beat. `dead`: declared dead, its tasks are being handed on."""
+
+    id: str
+    host: str
+    pid: int
+    queues: list[str]
+    threads: int
+    started: float
+    beat: float | None
+    state: str
+    dead: bool
+    rss: int  # bytes
+    settled: int
+    running: list[RunningTask]
+
+
+class Inspector:
+    """Raises BrokerUnavailable or BrokerRefused."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker, self.connections, self.keys = broker, broker.connections, broker.keys
+
+    def queues(self, names: Iterable[str]) -> list[QueueState]:
+        """The state of queues, in the order given; one round trip."""
+        names = list(names)
+        keys = [self.keys.paused]
+        for name in names:
+            of_queue = self.keys.queue(name)
+            keys += (of_queue.lanes, of_queue.scheduled)
+        replies = self.connections.run(scripts.INSPECT, (len(keys), *keys, *names))
+        return [_queue_state(name, reply) for name, reply in zip(names, replies, strict=True)]
+
+    def workers(self) -> list[WorkerState]:
+        """Every registered worker with what it is running; three round trips."""
+        counters = self.connections.execute("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES")
+        ids = [worker.decode() for worker in counters[::2]]
+        hashes = self._pipeline([("HGETALL", self.keys.worker(worker)) for worker in ids])
+        described = [_text(flat) for flat in hashes]
+        running = self._running(described)
+        return [
+            _worker_state(worker, float(beats) < 0, fields, tasks)
+            for worker, beats, fields, tasks in zip(ids, counters[1::2], described, running, strict=True)
+        ]
+
+    def totals(self) -> dict[str, int]:
+        """`<queue>:<state>` -> how many ended that way since the namespace exists."""
+        flat = self.connections.execute("HGETALL", self.keys.totals)
+        return {name.decode(): int(count) for name, count in zip(flat[::2], flat[1::2], strict=True)}
+
+    def pause(self, queue: str) -> bool:
+        """No worker claims from the queue any more; False when it was paused already."""
+        return bool(self.connections.execute("SADD", self.keys.paused, queue))
+
+    def resume(self, queue: str) -> bool:
+        """Undoes `pause`; False when it was not paused."""
+        of_queue = self.keys.queue(queue)
+        names = (4, self.keys.paused, of_queue.lanes, of_queue.sleepers, of_queue.wake)
+        return bool(self.connections.run(scripts.RESUME, (*names, queue)))
+
+    def purge(self, queue: str, reason: str = "purged") -> int:
+        """Cancels what waits in a queue or is scheduled for it; what runs is left alone. Returns how many.
+
+        Each becomes a recorded outcome like any cancelled task. In batches, so that it can be repeated.
+        """
+        purged = 0
+        for lane in self.connections.execute("ZRANGE", self.keys.queue(queue).lanes, 0, -1):
+            cursor = "-"
+            while entries := self.connections.execute("XRANGE", lane, cursor, "+", "COUNT", PURGE_BATCH):
+                purged += self._cancel([_id_of(fields) for _, fields in entries], reason)
+                cursor = f"({entries[-1][0].decode()}"
+        offset = 0
+        while ids := self.connections.execute(
+            "ZRANGE", self.keys.queue(queue).scheduled, offset, offset + PURGE_BATCH - 1
+        ):
+            count = self._cancel(ids, reason)
+            purged += count
+            offset += len(ids) - count
+        return purged
+
+    def _cancel(self, ids: Sequence[bytes], reason: str) -> int:
+        """Cancels what no worker holds."""
+        now = self.broker.time()
+        calls: list[Call] = []
+        for found in self.broker.find([id for id in ids if id]):
+            if found.message is None:
+                continue
+            head = self.broker.lanes.head(found.queue, found.message.priority)
+            key = found.message.idempotency_key and self.keys.idempotency(
+                found.message.task, found.message.idempotency_key
+            )
+            outcome = encode_outcome(cancelled_outcome(found, reason, now))
+            calls.append((scripts.CANCEL, (*head, "", found.message.id, found.location, outcome, key)))
+        connection = self.connections.open()
+        try:
+            replies = run_scripts(connection, calls) if calls else []
+        except Exception as error:
+            raise typed(error, self.connections.location.display) from error
+        finally:
+            connection.disconnect()
+        return sum(reply == [1] for reply in replies)
+
+    def _running(self, described: list[dict[str, str]]) -> list[list[RunningTask]]:
+        """Resolves the locations that workers noted to tasks, a bounded number of them."""
+        noted = [
+            (number, location, since)
+            for number, fields in enumerate(described)
+            for location, since in zip(
+                fields.get("running", "").split("\n"), fields.get("since", "").split("\n"), strict=False
+            )
+            if location
+        ][:MOST_RUNNING]
+        commands = []
+        for _, location, _ in noted:
+            entry, _, suffix = location.partition(" ")
+            commands.append(("XRANGE", self.keys.lane_prefix + suffix, entry, entry))
+        running: list[list[RunningTask]] = [[] for _ in described]
+        for (number, location, since), entries in zip(noted, self._pipeline(commands), strict=True):
+            task = _running_task(location, since, entries)
+            if task is not None:
+                running[number].append(task)
+        return running
+
+    def _pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+        """Plain commands in one round trip; an empty list where one failed."""
+        if not commands:
+            return []
+        connection = self.connections.open()
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [connection.read_response() for _ in commands]
+        except Exception as error:
+            raise typed(error, self.connections.location.display) from error
+        finally:
+            connection.disconnect()
+
+
+def _queue_state(name: str, reply: list[Any]) -> QueueState:
+    paused, scheduled, due, *lanes = reply
+    ready = running = 0
+    priorities: dict[int, int] = {}
+    oldest: list[float] = []
+    for lane, length, held, _returned, first in lanes:
+        waiting = max(0, length - held)
+        ready, running = ready + waiting, running + held
+        if waiting:
+            priorities[int(lane.rpartition(b":")[2])] = waiting
+        if first:
+            oldest.append(int(first.partition(b"-")[0]) / 1000)
+    return QueueState(
+        name, bool(paused), ready, running, int(scheduled), min(oldest, default=None),
+        int(float(due)) / 1000 if due else None, priorities,
+    )  # fmt: skip
+
+
+def _worker_state(worker: str, dead: bool, fields: dict[str, str], running: list[RunningTask]) -> WorkerState:
+    return WorkerState(
+        id=worker, host=fields.get("host", ""), pid=int(fields.get("pid", 0)),
+        queues=[queue for queue in fields.get("queues", "").split(",") if queue], threads=int(fields.get("threads", 0)),
+        started=float(fields.get("started", 0)), beat=float(fields["beat"]) if "beat" in fields else None,
+        state="dead" if dead else fields.get("state", "starting"), dead=dead, rss=int(fields.get("rss", 0)),
+        settled=int(fields.get("settled", 0)), running=running,
+    )  # fmt: skip
+
+
+def _running_task(location: str, since: str, entries: list[Any]) -> RunningTask | None:
+    if not entries:
+        return None  # it has ended since
+    try:
+        message = Message.decode(entries[0][1])
+    except MalformedMessage:
+        return None
+    queue = location.partition(" ")[2].rpartition(":")[0]
+    started = float(since or 0) or enqueued_at(message, location.encode()) or 0.0
+    return RunningTask(id_to_str(message.id), message.task, queue, message.attempt + 1, started)
+
+
+def _id_of(fields: list[bytes]) -> bytes:
+    return next((value for name, value in zip(fields[::2], fields[1::2], strict=False) if name == b"i"), b"")
+
+
+def _text(flat: list[bytes]) -> dict[str, str]:
+    texts = [part.decode("utf-8", "replace") for part in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))

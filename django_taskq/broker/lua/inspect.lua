@@ -1,0 +1,39 @@
+-- inspect: the state of queues, at one moment and in one round trip; reads only. Its cost grows with the number of lanes,
+-- not of messages.
+-- KEYS  paused, for each queue: lanes, scheduled
+-- ARGV  the queues
+-- Returns for each queue: {paused 1/0, scheduled, first due time in ms or '', lane ...}, lane = {name, length,
+--         pending with workers, returned, oldest waiting entry or ''}
+local function first_waiting(lane)
+  local groups = redis.pcall('XINFO', 'GROUPS', lane)
+  local last = '0-0'
+  if groups.err or not groups[1] then return '' end
+  for position = 1, #groups[1], 2 do
+    if groups[1][position] == 'last-delivered-id' then last = groups[1][position + 1] end
+  end
+  local fresh = redis.call('XRANGE', lane, '(' .. last, '+', 'COUNT', 1)[1]
+  local returned = redis.call('XPENDING', lane, 'workers', '-', '+', 1, 'returned')[1]
+  if returned then return returned[1] end
+  return fresh and fresh[1] or ''
+end
+
+local function look(lane)
+  local pending = redis.pcall('XPENDING', lane, 'workers')
+  local held, returned = 0, 0
+  if not pending.err and pending[1] > 0 then
+    for _, consumer in ipairs(pending[4]) do
+      if consumer[1] == 'returned' then returned = tonumber(consumer[2]) else held = held + tonumber(consumer[2]) end
+    end
+  end
+  return {lane, redis.call('XLEN', lane), held, returned, first_waiting(lane)}
+end
+
+local replies = {}
+for position, queue in ipairs(ARGV) do
+  local lanes, scheduled = KEYS[position * 2], KEYS[position * 2 + 1]
+  local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
+  local reply = {redis.call('SISMEMBER', KEYS[1], queue), redis.call('ZCARD', scheduled), first[2] or ''}
+  for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do reply[#reply + 1] = look(lane) end
+  replies[#replies + 1] = reply
+end
+return replies
