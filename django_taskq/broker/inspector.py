@@ -167,7 +167,7 @@ class Inspector:
                 running[number].append(task)
         return running
 
-    def _pipeline(self, commands: list[tuple[str, ...]]) -> list[Any]:
+    def _pipeline(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
         """Plain commands in one round trip; an empty list where one failed."""
         if not commands:
             return []
