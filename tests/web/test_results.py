@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 
@@ -34,8 +35,9 @@ def listed(client: Client, **query: str) -> set[str]:
 
 def test_the_list_shows_what_matters_newest_first(admin: Client) -> None:
     record(succeeded(task="shop.alpha"), succeeded(task="shop.omega", finished=NOW + 60, started=NOW + 58))
-    content = admin.get(LIST).content.decode()
-    assert content.index("omega") < content.index("alpha")
+    response = admin.get(LIST)
+    assert [row.task for row in response.context["cl"].result_list] == ["shop.omega", "shop.alpha"]
+    content = response.content.decode()
     for shown in ("default", "succeeded", "500 ms", "2.00 s"):
         assert shown in content
 
@@ -136,9 +138,8 @@ def test_no_page_needs_more_than_the_sites_own_files(admin: Client) -> None:
     for url in (page(only_result()), f"/admin/django_taskq/deadtask/{only_dead().pk}/change/"):
         content = admin.get(url).content.decode()
         main = content[content.index('id="content-main"') :]
-        assert "style=" not in main
-        assert "<script" not in main[: main.index("</section>\n\n</div>")]
-        assert " on" not in {word[:3] for word in main.split("<") if "=" in word and word.startswith(" on")}
+        ours = main[: main.index("</section>\n\n</div>")]
+        assert not re.search(r"<(script|style)|<[^>]*\s(style|on\w+)=", ours)
         assert "django_taskq/taskq.css" in content
 
 
