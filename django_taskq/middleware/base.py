@@ -62,19 +62,11 @@ def load_middleware() -> tuple[tuple[str, Any], ...]:
 
 
 def call_chain(innermost: Call) -> Call:
-    """`innermost` inside all middleware, itself if there is none; for the tasks that are functions.
+    """`innermost` inside all middleware, itself if there is none. A coroutine function makes an asynchronous chain.
 
-    Raises ImproperlyConfigured for middleware that takes coroutine functions only, if there are such tasks.
+    Raises ImproperlyConfigured for middleware that cannot wrap it, if there are tasks of its kind.
     """
-    return _chain(innermost, is_async=False)
-
-
-def acall_chain(innermost: Call) -> Call:
-    """The same for the tasks that are coroutine functions, as `innermost` must be."""
-    return _chain(innermost, is_async=True)
-
-
-def _chain(chain: Call, *, is_async: bool) -> Call:
+    chain, is_async = innermost, iscoroutinefunction(innermost)
     for path, factory in reversed(load_middleware()):
         if not is_capable(factory, is_async=is_async):
             if any(task.is_async is is_async for task in all_tasks()):
