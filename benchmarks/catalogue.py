@@ -1,0 +1,26 @@
+"""The benchmarks by name, in the order in which they run. Each yields tables of figures as it gets them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from benchmarks.backlog import backlog
+from benchmarks.bench import Bench, Scale
+from benchmarks.drain import drain
+from benchmarks.figures import Figure
+from benchmarks.growth import growth
+from benchmarks.latency import latency
+from benchmarks.sending import memory, sending
+from benchmarks.waiting import coroutines, rest, scheduled
+
+BENCHMARKS: dict[str, Callable[[Bench, Scale], Iterator[list[Figure]]]] = {
+    "drain": drain,
+    "sending": sending,
+    "memory": memory,
+    "latency": latency,
+    "scheduled": scheduled,
+    "coroutines": coroutines,
+    "rest": rest,
+    "backlog": backlog,
+    "growth": growth,
+}
