@@ -30,7 +30,7 @@ from tests import servers
 from tests.servers import REAPER, ROOT, PostgresServer, RedisServer, WorkerProcess, temporary_directory
 
 if TYPE_CHECKING:
-    from pytest_django.fixtures import SettingsWrapper
+    from pytest_django import Settings
 
     from django_taskq.broker import Broker
 
@@ -77,14 +77,14 @@ def start_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
 
 
 @pytest.fixture
-def taskq_settings(redis_server: RedisServer, settings: SettingsWrapper) -> SettingsWrapper:
+def taskq_settings(redis_server: RedisServer, settings: Settings) -> Settings:
     """Django's settings with TASKQ["BROKER"] at the run's server."""
     settings.TASKQ = {**settings.TASKQ, "BROKER": redis_server.url}
     return settings
 
 
 @pytest.fixture
-def broker(taskq_settings: SettingsWrapper) -> Broker:
+def broker(taskq_settings: Settings) -> Broker:
     """This process's broker, on an empty server."""
     from django_taskq.broker import get_broker
 
@@ -123,7 +123,7 @@ class StartWorker(Protocol):
 
 
 @pytest.fixture
-def manage_env(taskq_settings: SettingsWrapper, transactional_db: None, tmp_path: Path) -> dict[str, str]:
+def manage_env(taskq_settings: Settings, transactional_db: None, tmp_path: Path) -> dict[str, str]:
     """The environment in which `manage.py` sees this test's broker and database."""
     url = taskq_settings.TASKQ["BROKER"]
     return {
@@ -138,7 +138,7 @@ def manage_env(taskq_settings: SettingsWrapper, transactional_db: None, tmp_path
 
 @pytest.fixture
 def worker(
-    manage_env: dict[str, str], taskq_settings: SettingsWrapper, redis_server: RedisServer, tmp_path: Path
+    manage_env: dict[str, str], taskq_settings: Settings, redis_server: RedisServer, tmp_path: Path
 ) -> Iterator[StartWorker]:
     """Starts workers; see the top of this file."""
     from django_taskq.broker.keys import Keys

@@ -358,8 +358,8 @@ class PostgresServer:
         }
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = self._as_server_user(self.program("postgres"), "-D", str(data), *arguments)
-        self.process = Process(command, self.directory.with_suffix(".log"), cwd=Path("/"))
-        wait_for(self._answers, 20, lambda: f"PostgreSQL's first answer:\n{self.process and self.process.output()}")
+        process = self.process = Process(command, self.directory.with_suffix(".log"), cwd=Path("/"))
+        wait_for(self._answers, 20, lambda: f"PostgreSQL's first answer:\n{process.output()}")
 
     def _answers(self) -> bool:
         import psycopg
