@@ -35,7 +35,7 @@ class Writer:
 
     def __init__(self, using: str = DEFAULT_DB_ALIAS) -> None:
         self.using = using
-        self._synced: object = None  # the driver's connection that _sync_commits has set up
+        self._synced: object = None  # the driver's connection that _prepare_sqlite has set up
 
     def write(self, entries: Entries) -> None:
         """Commits every outcome, in one transaction unless a row is refused.
@@ -95,17 +95,24 @@ class Writer:
         self, connection: BaseDatabaseWrapper, entries: Entries, build: Callable[[Rows, Entries], Batch]
     ) -> None:
         connection.ensure_connection()
-        self._sync_commits(connection)
+        self._prepare_sqlite(connection)
         batch = build(Rows(connection), entries)
         with transaction.atomic(using=self.using):
             _execute(connection, batch)
 
-    def _sync_commits(self, connection: BaseDatabaseWrapper) -> None:
-        """The cursor moves once a batch is committed, so SQLite must have it on the disk by then: one sync a batch."""
+    def _prepare_sqlite(self, connection: BaseDatabaseWrapper) -> None:
+        """The cursor moves once a batch is committed, so it must be on the disk by then: one sync a batch."""
         if connection.vendor != "sqlite" or connection.connection is self._synced or connection.in_atomic_block:
             return
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA synchronous = FULL")
+            mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
+        if self._synced is None and mode not in ("wal", "memory"):
+            logger.warning(
+                "SQLite's journal_mode of database %r is %s: recording and reading block each other. "
+                "PRAGMA journal_mode = WAL ends that.",
+                self.using, mode,
+            )  # fmt: skip
         self._synced = connection.connection
 
     def disconnect(self) -> None:

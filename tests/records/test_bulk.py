@@ -244,3 +244,15 @@ def test_the_rows_are_what_django_reads() -> None:
         for row in model.objects.all():
             row.clean_fields(exclude=["raw"])
             assert all(isinstance(field, models.Field) for field in row._meta.concrete_fields)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_a_write_ahead_log_sqlite_is_advised(caplog: pytest.LogCaptureFixture) -> None:
+    sqlite = connection.vendor == "sqlite"
+    if sqlite:
+        with connection.cursor() as cursor:
+            assert cursor.execute("PRAGMA journal_mode = DELETE").fetchall() == [("delete",)]
+    writer = Writer()
+    writer.write(entries(succeeded()))
+    assert caplog.text.count("journal_mode = WAL") == sqlite
+    connection.close()
