@@ -118,11 +118,18 @@ class Claimer:
         elif claim.deliveries:
             self._full = False
             self._dispatch(claim.deliveries)
-        elif self._idle is not None and not self._held:
-            self._idle()
-            self._idle, self.stopping = None, True
+        elif self._idle is not None:
+            self._end_burst()
         else:
             self._sleep(connection, claim)
+
+    def _end_burst(self) -> None:
+        """Nothing is ready: the burst is over as soon as what runs here has ended, for it may send more."""
+        if self._held:
+            self._pause(0.01)
+        elif self._idle is not None:
+            self._idle()
+            self.stopping = True
 
     def _wanted(self) -> int:
         rooms = []

@@ -108,7 +108,7 @@ class Command(BaseCommand):
         for attempt in dead.attempts_history:
             took = attempt.get("ended", 0) - attempt.get("started", 0)
             self.stdout.write(
-                f"attempt {attempt.get('number')}     {attempt.get('how')} after {took:.3f} s, {attempt.get('worker')}: "
+                f"attempt {attempt.get('number')}    {attempt.get('how')} after {took:.2f} s, {attempt.get('worker')}: "
                 f"{attempt.get('error_class')}: {_short(str(attempt.get('error_message')))}"
             )
         self.stdout.write(f"\n{dead.traceback}")
