@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 import shlex
+from argparse import Action
 from collections.abc import Iterator
 from dataclasses import fields as dataclass_fields
 from datetime import timedelta
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
 from django_taskq import Exponential, exceptions, get_task, signals
@@ -23,7 +25,6 @@ from django_taskq.conf import _PARSERS, read_settings
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import TRANSITIONS
-from django_taskq.management.commands.taskq_worker import Command
 from django_taskq.options import CALL_OPTIONS, ONLY_TASK, OPTIONS, TaskOptions, parse
 from tests.servers import ROOT, RedisServer, wait_for
 
@@ -90,16 +91,32 @@ def test_every_task_option_has_its_default():
         assert parse("", {field.name: value}, allowed=OPTIONS)[field.name] == field.default, field.name
 
 
+def own_options(command: BaseCommand) -> list[Action]:
+    """Those that Django's other commands do not have."""
+    common = {action.dest for action in BaseCommand().create_parser("", "")._actions}
+    options = [action for action in command.create_parser("", "")._actions if action.option_strings]
+    return [action for action in options if action.dest not in common]
+
+
 def test_every_worker_option_has_its_default():
     documented = {quoted(row[0]).split()[0]: row[1] for row in rows(section("configuration.md", "taskq_worker"))}
-    common = {action.dest for action in BaseCommand().create_parser("", "")._actions}
-    own = [action for action in Command().create_parser("", "")._actions if action.dest not in common]
+    own = own_options(load_command_class("django_taskq", "taskq_worker"))
     assert set(documented) == {action.option_strings[0] for action in own}
     for action in own:
         if isinstance(action.default, bool):
             assert documented[action.option_strings[0]] == "off"
         elif action.default is not None:
             assert documented[action.option_strings[0]] == str(action.default)
+
+
+def test_every_command_and_its_options_are_listed():
+    parts = section("configuration.md", "Other commands").split("\n### ")[1:]
+    documented = {part.split("\n")[0]: {quoted(row[0]).split()[0] for row in rows(part)} for part in parts}
+    for path in (PACKAGE / "management" / "commands").glob("taskq_*.py"):
+        if path.stem != "taskq_worker":
+            own = own_options(load_command_class("django_taskq", path.stem))
+            assert documented.pop(path.stem) == {action.option_strings[0] for action in own}, path.stem
+    assert not documented
 
 
 def test_every_system_check_is_listed():
