@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from django_taskq.broker.connection import Connections
     from django_taskq.worker.clock import Clock
     from django_taskq.worker.held import Held
-    from django_taskq.worker.pools import LoopPool, ThreadPool
+    from django_taskq.worker.loop import LoopPool
+    from django_taskq.worker.pools import ThreadPool
     from django_taskq.worker.settler import Settler
 
 logger = logging.getLogger("django_taskq.worker")

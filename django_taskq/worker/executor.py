@@ -24,14 +24,13 @@ from django_taskq.exceptions import (
     HardTimeout,
     InvalidArguments,
     MalformedMessage,
-    ResultError,
     TaskCancelled,
     TaskTimeout,
 )
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
-from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten
+from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
 from django_taskq.worker.outcomes import failure_outcome, outcome_of
 
 logger = logging.getLogger("django_taskq.worker")
@@ -54,12 +53,11 @@ class Work:
         self.message = message
         self.task = task
         self.started = started
-        options = message.options
-        self.timeout: float | None = options.get("timeout", task.timeout) if options else task.timeout
-        self.hard_timeout: float | None = (
-            options.get("hard_timeout", task.hard_timeout) if options else task.hard_timeout
-        )
-        retries: int = options.get("max_retries", task.max_retries) if options else task.max_retries
+        self.timeout, self.hard_timeout, retries = task.timeout, task.hard_timeout, task.max_retries
+        if message.options:
+            self.timeout = _span(message.options, "timeout", self.timeout)
+            self.hard_timeout = _span(message.options, "hard_timeout", self.hard_timeout)
+            retries = _count(message.options, "max_retries", retries)
         deadline = None if self.timeout is None else started + self.timeout
         self.context = TaskContext(message, task, delivery.lane.queue, deadline, retries)
 
@@ -78,12 +76,12 @@ class Executor:
         started = time.monotonic()
         try:
             message = Message.decode(delivery.fields)
+            task = registry.lookup(message.task)
+            if task is None:
+                return self._unknown(delivery, message)
+            work = Work(delivery, message, task, started)
         except MalformedMessage as error:
             return self._malformed(delivery, error)
-        task = registry.lookup(message.task)
-        if task is None:
-            return self._unknown(delivery, message)
-        work = Work(delivery, message, task, started)
         if delivery.losses or delivery.cancelled or message.expires is not None:
             ended = self._ended_before(work)
             if ended is not None:
@@ -95,8 +93,16 @@ class Executor:
         except BaseException as error:  # noqa: BLE001 - a type's own conversion may raise anything
             return self._bury(work, describe(error), "invalid_arguments", error)
         if task_started.receivers:
-            task_started.send_robust(task, task_id=work.context.id, queue=delivery.lane.queue, context=work.context)
+            self._announce(work)
         return work
+
+    def _announce(self, work: Work) -> None:
+        try:
+            task_started.send_robust(
+                work.task, task_id=work.context.id, queue=work.delivery.lane.queue, context=work.context
+            )
+        except BaseException:  # a receiver may raise SystemExit, which send_robust lets through
+            logger.exception("a receiver of task_started failed")
 
     def _ended_before(self, work: Work) -> Settlement | None:
         message, delivery = work.message, work.delivery
@@ -128,7 +134,7 @@ class Executor:
     def _unknown(self, delivery: Delivery, message: Message) -> Settlement:
         """Waits for a worker that knows the task; buried after ten minutes."""
         now = self.clock.now()
-        since = message.options.get(UNKNOWN_SINCE, now)
+        since = _span(message.options, UNKNOWN_SINCE, None) or now
         message.losses += delivery.losses
         if now - since < UNKNOWN_GRACE:
             delay = min(60.0, max(5.0, (now - since) / 2))
@@ -146,15 +152,21 @@ class Executor:
 
     # --- after the run ------------------------------------------------------------------------------------------------
 
+    def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement:
+        """How a run ends that returned `result` or raised `error`. Never raises."""
+        try:
+            return self.succeeded(work, result) if error is None else self.failed(work, error)
+        except BaseException as fault:
+            logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id)
+            return self._bury(work, describe(fault), "failed", fault)
+
     def succeeded(self, work: Work, result: Any) -> Settlement:
         """The task returned. A result that cannot be stored never runs it again."""
         encoded, problem = None, ""
         if result is not None:
             try:
                 encoded = work.task.encode_result(result)
-            except ResultError as error:
-                problem = str(error)
-            except BaseException as error:  # noqa: BLE001 - a result's own hooks may raise anything
+            except BaseException as error:  # noqa: BLE001 - a ResultError, or anything from a result's own hooks
                 problem = describe(error).message
         if problem:
             logger.warning(
@@ -181,8 +193,9 @@ class Executor:
                 work, failure, "hard_timeout" if isinstance(error, HardTimeout) else decision.reason, error, ran=True
             )
         if decision.kind == "discard":
-            logger.info("%s %s discarded: %s", task.name, context.id, decision.reason)
-            outcome = outcome_of(self, work, State.DISCARDED, reason=decision.reason, failure=failure)
+            reason = text_of(decision.reason)
+            logger.info("%s %s discarded: %s", task.name, context.id, reason)
+            outcome = outcome_of(self, work, State.DISCARDED, reason=reason, failure=failure)
             return self._complete(work, outcome)
         return self._retry(work, failure, decision.delay, error)
 
@@ -269,6 +282,21 @@ class Executor:
                 send()
 
         return tell
+
+
+def _span(options: dict[str, Any], name: str, default: float | None) -> float | None:
+    """An option of a message that is seconds or null; raises MalformedMessage."""
+    value = options.get(name, default)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+        raise MalformedMessage(f"Option {name} must be seconds or null, not {value!r:.100}.")
+    return value
+
+
+def _count(options: dict[str, Any], name: str, default: int) -> int:
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise MalformedMessage(f"Option {name} must be a whole number, not {value!r:.100}.")
+    return value
 
 
 def _line(failure: Failure) -> str:

@@ -25,14 +25,18 @@ def describe(error: BaseException) -> Failure:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
-        message = str(error)
-    except BaseException:  # noqa: BLE001 - str() of a foreign exception may raise anything
-        message = "<its str() raised an exception>"
-    try:
         text = "".join(traceback.format_exception(kind, error, _application_part(error.__traceback__), limit=-50))
     except BaseException:  # noqa: BLE001 - as above, and RecursionError or MemoryError
         text = f"{name}: <its traceback cannot be formatted>"
-    return Failure(name, clean(shorten(message, MESSAGE)), clean(shorten(text, TRACEBACK)))
+    return Failure(clean(name), text_of(error), clean(shorten(text, TRACEBACK)))
+
+
+def text_of(value: object) -> str:
+    """Its str(), as text that can be stored. Never raises."""
+    try:
+        return clean(shorten(str(value), MESSAGE))
+    except BaseException:  # noqa: BLE001 - str() of a foreign exception may raise anything
+        return "<its str() raised an exception>"
 
 
 def shorten(text: str, most: int) -> str:

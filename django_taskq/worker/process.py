@@ -24,7 +24,8 @@ from django_taskq.worker.claimer import Claimer
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.held import Held
-from django_taskq.worker.pools import LoopPool, ThreadPool
+from django_taskq.worker.loop import LoopPool
+from django_taskq.worker.pools import ThreadPool
 from django_taskq.worker.process_info import rss
 from django_taskq.worker.settler import Settler
 from django_taskq.worker.time_limits import TimeLimits
@@ -32,9 +33,9 @@ from django_taskq.worker.time_limits import TimeLimits
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
     from django_taskq.worker.executor import Work
+    from django_taskq.worker.loop import AsyncRun
     from django_taskq.worker.notes import Notes
     from django_taskq.worker.options import WorkerOptions
-    from django_taskq.worker.pools import AsyncRun
     from django_taskq.worker.slots import Slot
 
 logger = logging.getLogger("django_taskq.worker")

@@ -83,7 +83,7 @@ class Slot:
         self.work = None
         if self.abandoned:
             return None
-        settlement = executor.succeeded(work, result) if error is None else executor.failed(work, error)
+        settlement = executor.concluded(work, result, error)
         self.pool.measure(time.monotonic() - work.started)
         return settlement
 
