@@ -72,7 +72,7 @@ def through(function: Any, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], 
     """The call as a worker gets it: twice from the same codec, because the second time takes the learnt path."""
     sender, receiver = codec(function), codec(function)
     arrived = receiver.bind(*sender.encode(args, kwargs))
-    assert receiver.bind(*sender.encode(args, kwargs)) == arrived or args != args  # noqa: PLR0124
+    assert receiver.bind(*sender.encode(args, kwargs)) == arrived or args != args
     return arrived
 
 
@@ -189,7 +189,7 @@ def test_the_context_is_no_argument_of_the_caller() -> None:
 # --- parameters without a hint ----------------------------------------------------------------------------------------
 
 
-def bare(value, *rest, **more):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def bare(value, *rest, **more):  # type: ignore[no-untyped-def]
     ...
 
 
@@ -223,7 +223,7 @@ def test_what_json_would_change_is_refused(value: Any, wrap: Any) -> None:
     for args, kwargs, label in [((wrap(value),), {}, "value"), ((1, 2, wrap(value)), {}, r"rest\[1\]")]:
         with pytest.raises(InvalidArguments, match=f"shop.task: {label}"):
             sender.encode(args, kwargs)
-    with pytest.raises(InvalidArguments, match="shop.task: word"):
+    with pytest.raises(InvalidArguments, match=r"shop\.task: word"):
         sender.encode((1,), {"word": wrap(value)})
 
 
@@ -242,7 +242,7 @@ def test_nesting_without_end_is_refused_not_a_recursion_error() -> None:
     endless: list[Any] = []
     endless.append(endless)
     for value in (deep, endless, {"a": endless}):
-        with pytest.raises(InvalidArguments, match="value.*nested too deeply"):
+        with pytest.raises(InvalidArguments, match=r"value.*nested too deeply"):
             codec(bare).encode((value,), {})
     with pytest.raises(InvalidArguments):
         codec(bare).bind(b"[" * 20_000 + b"]" * 20_000, b"{}")
@@ -307,7 +307,7 @@ HINTED: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("hint", "value"), HINTED, ids=repr)
 def test_a_hinted_value_arrives_as_its_type(hint: Any, value: Any) -> None:
-    def function(value, *, word=None): ...  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def function(value, *, word=None): ...  # type: ignore[no-untyped-def]
 
     function.__annotations__ = {"value": hint, "word": hint}
     (by_position,), by_name = through(function, value, word=value)
@@ -319,19 +319,21 @@ def test_a_hinted_value_arrives_as_its_type(hint: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("hint", "value"),
     [
-        (int, "7"), (int, 7.0), (int, True), (int, None), (str, 7), (str, b"x"), (str, uuid.uuid4()), (str, date.today()),  # noqa: DTZ011
-        (str, Decimal(1)), (str, timedelta(1)), (str, Colour.RED), (str | None, b"x"), (str | int, uuid.uuid4()),
+        (int, "7"), (int, 7.0), (int, True), (int, None), (str, 7), (str, b"x"), (str, uuid.uuid4()),
+        (str, date(2024, 1, 1)), (str, Decimal(1)), (str, timedelta(1)), (str, Colour.RED), (str | None, b"x"),
+        (str | int, uuid.uuid4()),
         (list[str], ["a", b"b"]), (dict[str, str], {"a": Decimal(1)}), (list[int], ["x"]), (bool, 1), (float, math.nan),
         (float | None, math.nan), (list[float | None], [math.inf]), (Point, Point(1.0, math.nan)), (float, "1.5"),
         (datetime, "soon"), (date, datetime.now(UTC)), (Colour, "blue"), (Level, 9), (uuid.UUID, "x"),
         (Annotated[int, msgspec.Meta(gt=0)], 0), (tuple[int, str], (1,)), (Address, {"road": "x"}), (Address, None),
-        (dict, {1: 2}), (dict[str, Any], {"a": (1,)}), (list, (1,)), (Any, {1}), (models.Model, object()), (Speaks, b"x"),
+        (dict, {1: 2}), (dict[str, Any], {"a": (1,)}), (list, (1,)), (Any, {1}), (models.Model, object()),
+        (Speaks, b"x"),
         (str | datetime, datetime.now(UTC)), (Address, Address("x", notes={"a": {1}})), (list[Speaks], [b"x"]),
     ],
     ids=repr,
 )  # fmt: skip
 def test_what_the_hint_does_not_take_is_refused_at_once(hint: Any, value: Any) -> None:
-    def function(value): ...  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def function(value): ...  # type: ignore[no-untyped-def]
 
     function.__annotations__ = {"value": hint}
     with pytest.raises(InvalidArguments, match=r"shop\.task: value"):
@@ -345,7 +347,7 @@ def test_a_hint_may_make_another_sequence_or_a_date_of_it() -> None:
 
 
 def test_hints_are_resolved_at_the_first_call() -> None:
-    def forward(later: Later) -> Later: ...
+    def forward(later: Later) -> Later: ...  # noqa: F821
 
     waiting = codec(forward)
     with pytest.raises(InvalidTask, match=r"shop\.task: .*parameter 'later'.*Later.*TYPE_CHECKING"):
@@ -376,7 +378,7 @@ del Later
 
 @pytest.mark.parametrize(("hint", "value"), HINTED, ids=repr)
 def test_a_result_comes_back_as_the_return_hint_says(hint: Any, value: Any) -> None:
-    def function(): ...  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def function(): ...  # type: ignore[no-untyped-def]
 
     function.__annotations__ = {"return": hint}
     both = codec(function)

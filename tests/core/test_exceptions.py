@@ -12,6 +12,7 @@ from django_taskq.exceptions import (
     BrokerFull,
     BrokerUnavailable,
     Discard,
+    HardTimeout,
     ResultTimeout,
     Retry,
     TaskCancelled,
@@ -35,7 +36,7 @@ def test_the_docstring_is_the_default_message(kind: type[BaseException]) -> None
 
 def test_one_tree() -> None:
     outside = {kind for kind in ALL if not issubclass(kind, TaskqError)}
-    assert outside == {Retry, Discard, TaskTimeout, TaskCancelled}
+    assert outside == {Retry, Discard, TaskTimeout, TaskCancelled, HardTimeout}
     assert issubclass(ResultTimeout, TimeoutError)
     assert issubclass(BrokerFull, BrokerUnavailable)
 

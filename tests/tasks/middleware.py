@@ -13,18 +13,18 @@ from django_taskq import TaskContext
 from django_taskq.core.message import Message
 from django_taskq.middleware import Call, around
 
-LOG: list[str] = []
+log: list[str] = []
 
 
 def noting(name: str) -> Any:
     @around
     @contextmanager
     def note(context: TaskContext) -> Iterator[None]:
-        LOG.append(f"{name} before {context.name}")
+        log.append(f"{name} before {context.name}")
         try:
             yield
         finally:
-            LOG.append(f"{name} after")
+            log.append(f"{name} after")
 
     return note
 

@@ -118,3 +118,6 @@ class Holder:
     def klass(cls) -> None: ...
 
     def __call__(self) -> None: ...
+
+
+def unresolvable(a: NobodyKnowsThis) -> None: ...  # type: ignore[name-defined]  # noqa: F821

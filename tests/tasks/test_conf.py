@@ -61,10 +61,16 @@ WRONG: list[tuple[str, list[Any]]] = [
     ("BROKER_DB", ["0", -1, True, 1.0]),
     ("BROKER_OPTIONS", [None, [], {1: 2}]),
     ("NAMESPACE", ["", "a b", "{x}", "a:b", None, "x" * 101]),
-    ("QUEUES", [{}, [], ["default"], None, {"": {}}, {"a b": {}}, {"a:b": {}}, {1: {}}, {"a": None}, {"a": {"rate": 1}}]),
+    (
+        "QUEUES",
+        [{}, [], ["default"], None, {"": {}}, {"a b": {}}, {"a:b": {}}, {1: {}}, {"a": None}, {"a": {"rate": 1}}],
+    ),
     ("TASK_DEFAULTS", [None, []]),
     ("RECORD", ["none", None, True]),
-    ("RETENTION", [-1, "7", None, True, float("nan"), float("inf"), timedelta(days=-1), {"successes": 1}, {"failed": "x"}]),
+    (
+        "RETENTION",
+        [-1, "7", None, True, float("nan"), float("inf"), timedelta(days=-1), {"successes": 1}, {"failed": "x"}],
+    ),
     ("RETENTION_MAX_ROWS", [-1, "many", None]),
     ("OUTCOME_WINDOW", [-1, None, "60"]),
     ("MAX_OUTCOMES", [0, "1"]),
@@ -96,7 +102,9 @@ def test_taskq_must_be_a_dict(raw: Any) -> None:
 
 
 def test_secrets_show_neither_in_errors_nor_in_the_repr() -> None:
-    settings = read_settings({"BROKER": "redis://:hunter2@host", "BROKER_PASSWORD": "hunter2", "BROKER_USER": "hunter2"})
+    settings = read_settings(
+        {"BROKER": "redis://:hunter2@host", "BROKER_PASSWORD": "hunter2", "BROKER_USER": "hunter2"}
+    )
     assert "hunter2" not in repr(settings)
     for wrong in ({"BROKER": "http://:hunter2@host"}, {"BROKER_PASSWORD": [b"hunter2"]}):
         with pytest.raises(ImproperlyConfigured) as caught:

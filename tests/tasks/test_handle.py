@@ -172,7 +172,7 @@ def test_every_other_end_is_task_failed(broker: Broker, status: str) -> None:
 
 @pytest.mark.django_db
 def test_a_reason_stands_in_where_there_is_no_error(broker: Broker) -> None:
-    with pytest.raises(TaskFailed, match="discarded: nobody wants it$"):
+    with pytest.raises(TaskFailed, match=r"discarded: nobody wants it$"):
         record(status="discarded", reason="nobody wants it").get()
 
 
@@ -226,8 +226,8 @@ def test_failures_are_raised_with_what_they_were() -> None:
     with pytest.raises(TaskFailed, match="ValueError: no luck") as caught:
         sample.fail.delay("no luck").get(timeout=10)
     assert caught.value.error_message == "no luck"
-    assert 'raise ValueError(text)' in caught.value.traceback
-    with pytest.raises(TaskFailed, match="discarded.*not wanted"):
+    assert "raise ValueError(text)" in caught.value.traceback
+    with pytest.raises(TaskFailed, match=r"discarded.*not wanted"):
         sample.discard.delay("not wanted").get(timeout=5)
     with pytest.raises(ResultError, match="object"):
         sample.unstorable.delay().get(timeout=5)

@@ -16,7 +16,7 @@ from django_taskq.core.ids import id_from_str, new_id
 from django_taskq.core.message import Message
 from django_taskq.middleware import call_chain, load_middleware
 from tests.tasks import sample
-from tests.tasks.middleware import LOG
+from tests.tasks.middleware import log
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -29,12 +29,12 @@ def middleware(*names: str) -> override_settings:
 
 
 def innermost(context: TaskContext, args: Any, kwargs: Any) -> Any:
-    LOG.append("task")
+    log.append("task")
     return context.task.func(*args, **kwargs)
 
 
 async def ainnermost(context: TaskContext, args: Any, kwargs: Any) -> Any:
-    LOG.append("task")
+    log.append("task")
     return await context.task.func(*args, **kwargs)
 
 
@@ -44,7 +44,7 @@ def context(task: Any, **headers: str) -> TaskContext:
 
 @pytest.fixture(autouse=True)
 def empty_log() -> None:
-    LOG.clear()
+    log.clear()
 
 
 def test_without_middleware_the_chain_is_the_callable_itself() -> None:
@@ -56,20 +56,20 @@ def test_the_first_in_the_list_is_the_outermost() -> None:
     with middleware("outer", "inner"):
         assert call_chain(innermost)(context(sample.add), (1,), {"b": 2}) == 3
     name = sample.add.name
-    assert LOG == [f"outer before {name}", f"inner before {name}", "task", "inner after", "outer after"]
+    assert log == [f"outer before {name}", f"inner before {name}", "task", "inner after", "outer after"]
 
 
 def test_the_same_middleware_wraps_coroutine_functions() -> None:
     with middleware("outer", "inner"):
         assert asyncio.run(call_chain(ainnermost)(context(sample.multiply), (2, 3), {})) == 6
     name = sample.multiply.name
-    assert LOG == [f"outer before {name}", f"inner before {name}", "task", "inner after", "outer after"]
+    assert log == [f"outer before {name}", f"inner before {name}", "task", "inner after", "outer after"]
 
 
 def test_an_error_passes_through() -> None:
     with middleware("outer"), pytest.raises(ValueError, match="oops"):
         call_chain(innermost)(context(sample.fail), ("oops",), {})
-    assert LOG[-1] == "outer after"
+    assert log[-1] == "outer after"
 
 
 def test_functions_and_classes_are_factories() -> None:

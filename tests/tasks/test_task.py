@@ -66,8 +66,8 @@ def test_there_is_no_current_task_outside_of_one() -> None:
         (sample.Holder.method, "top level of a module"), (sample.Holder.static, "top level of a module"),
         (sample.Holder().method, "not on a method"), (sample.Holder.klass, "not on a method"),
         (sample.Holder, "the class Holder"), (sample.Holder(), "not on a Holder"),
-        (functools.partial(sample.function, 1), "not on a partial"), (len, "not on a builtin"), (sample.add, "not on a Task"),
-        ("name", "not on a str"), (7, "not on a int"),
+        (functools.partial(sample.function, 1), "not on a partial"), (len, "not on a builtin"),
+        (sample.add, "not on a Task"), ("name", "not on a str"), (7, "not on a int"),
     ],
 )  # fmt: skip
 def test_what_no_worker_could_find_or_run_is_refused(candidate: Any, text: str) -> None:
@@ -169,7 +169,7 @@ def test_an_option_that_makes_no_sense_is_refused_naming_task_and_option(option:
 
 
 def test_an_unknown_option_is_refused_with_what_was_meant() -> None:
-    with pytest.raises(InvalidTask, match=r"sample\.function: unknown option 'max_retry'. Did you mean 'max_retries'\?"):
+    with pytest.raises(InvalidTask, match=r"sample\.function: unknown option 'max_retry'.*mean 'max_retries'\?"):
         made(max_retry=3)
     with pytest.raises(InvalidTask, match=r"unknown option 'queue'. Did you mean 'queue_name'\?"):
         sample.add.using(queue="default")  # type: ignore[call-arg]
@@ -244,7 +244,7 @@ def test_task_defaults_that_make_no_sense_are_refused(defaults: dict[str, Any], 
 
 
 def test_an_attribute_that_does_not_exist_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="sample.add"):
+    with pytest.raises(AttributeError, match=r"sample\.add"):
         sample.add.delya(1)  # type: ignore[attr-defined]
 
 

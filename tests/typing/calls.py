@@ -1,0 +1,140 @@
+"""What a type checker must say about tasks. Never run; test_typing.py compares mypy's errors with the comments.
+
+`# E: text` names the error that the line before must give; every other line must be right.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import assert_type
+
+from django_taskq import Exponential, TaskContext, TaskHandle, get_task, task
+from django_taskq.task import AsyncTask, Task, TaskCall
+
+
+@task
+def welcome(user_id: int, *, template: str = "hi") -> str:
+    return f"{template} {user_id}"
+
+
+@task(
+    queue_name="mail",
+    priority=5,
+    max_retries=5,
+    backoff=Exponential(base=2),
+    retry_on=(ConnectionError,),
+    discard_on=KeyError,
+    timeout=timedelta(minutes=1),
+    record="failures",
+)
+def report(days: list[int]) -> dict[str, float]:
+    return {str(day): 1.0 for day in days}
+
+
+@task
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@task(timeout=5)
+async def fetch_many(*urls: str, limit: int = 3) -> list[bytes]:
+    return [url.encode() for url in urls][:limit]
+
+
+@task(takes_context=True)
+def informed(context: TaskContext, user_id: int) -> int:
+    return user_id
+
+
+@task(takes_context=True, max_retries=1)
+async def ainformed(context: TaskContext, user_id: int) -> str:
+    return str(user_id)
+
+
+# --- what a task is ---------------------------------------------------------------------------------------------------
+
+welcome_task: Task[..., str] = welcome
+fetch_task: AsyncTask[..., bytes] = fetch
+call: TaskCall[..., str] = welcome.using(priority=1)
+
+# --- right calls and what they give -----------------------------------------------------------------------------------
+
+assert_type(welcome(7), str)
+assert_type(welcome.delay(7, template="x"), TaskHandle[str])
+assert_type(welcome.enqueue(7), TaskHandle[str])
+assert_type(welcome.delay_on_commit(7), TaskHandle[str])
+assert_type(welcome.delay_many([((7,), {})]), list[TaskHandle[str]])
+assert_type(welcome.using(priority=3, run_after=60).delay(7), TaskHandle[str])
+assert_type(welcome.using(priority=3).using(expires=timedelta(1)).delay_on_commit(7), TaskHandle[str])
+assert_type(welcome.delay(7).get(timeout=1), str)
+assert_type(report.delay([1]).get(), dict[str, float])
+assert_type(fetch.delay("u").get(), bytes)
+assert_type(fetch_many.delay("u", "v", limit=3).get(), list[bytes])
+assert_type(informed.delay(7).get(), int)
+assert_type(informed(7), int)
+assert_type(ainformed.using(priority=1).delay(user_id=7).get(), str)
+assert_type(welcome.delay(7).created, bool)
+assert_type(welcome.delay(7).id, str)
+assert_type(welcome.delay(7).cancel(), bool | None)
+
+
+async def in_a_coroutine() -> None:
+    assert_type(await welcome.adelay(7), TaskHandle[str])
+    assert_type(await (await fetch.aenqueue("u")).aget(timeout=3), bytes)
+    assert_type(await fetch("u"), bytes)
+    assert_type(await ainformed(7), str)
+    assert_type(await welcome.using(priority=1).adelay(7), TaskHandle[str])
+    await welcome.adelay("7")
+    # E: [arg-type]
+
+
+handle: TaskHandle[object] = welcome.delay(7)  # a handle of a str is a handle of an object
+anything = get_task(handle.id).get()
+
+# --- wrong calls ------------------------------------------------------------------------------------------------------
+
+welcome.delay("7")
+# E: Argument 1 to "delay" of "Sender" has incompatible type "str"; expected "int"
+welcome.delay()
+# E: Missing positional argument "user_id"
+welcome.delay(7, "x")
+# E: Too many positional arguments
+welcome.delay(7, template=3)
+# E: [arg-type]
+welcome.delay(7, colour="red")
+# E: Unexpected keyword argument "colour"
+welcome.enqueue("7")
+# E: [arg-type]
+welcome.delay_on_commit()
+# E: Missing positional argument "user_id"
+welcome.using(priority=1).delay("7")
+# E: [arg-type]
+welcome("7")
+# E: [arg-type]
+informed.delay("7")
+# E: [arg-type]
+informed.delay(7, 8)
+# E: Too many arguments
+ainformed.delay("7")
+# E: [arg-type]
+fetch.delay(7)
+# E: [arg-type]
+welcome.delay_many([(7,)])
+# E: [list-item]
+text: int = welcome.delay(7).get()
+# E: Incompatible types in assignment (expression has type "str"
+
+# --- wrong options ----------------------------------------------------------------------------------------------------
+
+welcome.using(queue="mail")
+# E: Unexpected keyword argument "queue" for "using"
+welcome.using(backoff=[1])
+# E: Unexpected keyword argument "backoff"
+welcome.using(priority="high")
+# E: Argument "priority" to "using" of "Task" has incompatible type "str"; expected "int"
+welcome.using(record="none")
+# E: [arg-type]
+task(max_retry=3)
+# E: [call-overload]
+task(timeout="1")
+# E: [call-overload]
