@@ -49,6 +49,7 @@ class Recorder:
         self._writer = Writer(router.db_for_write(TaskResult))
         self._size = 100  # outcomes of the next batch
         self._trim_at = 0.0  # monotonic seconds
+        self._complaint: type[Exception] | None = None  # what was logged last, until recording goes on
 
     def run(self, stop: threading.Event) -> None:
         """Records until `stop` is set. While Redis or the database is away it tries again, for ever."""
@@ -62,7 +63,7 @@ class Recorder:
             else:
                 if failures:
                     logger.info("recorder: recording again after %d failed attempts", failures)
-                failures = 0
+                failures, self._complaint = 0, None
                 pause = self._pause(recorded, pause)
             if pause:
                 stop.wait(pause)
@@ -89,9 +90,7 @@ class Recorder:
 
     def _resize(self, entries: list[tuple[str, Outcome | None]]) -> None:
         """Grows after a full batch, as far as the payloads allow: memory bounds the batch, not only the count."""
-        size = sum(
-            len(outcome.args) + len(outcome.kwargs) + len(outcome.result or b"") for _, outcome in entries if outcome
-        )
+        size = sum(_weight(outcome) for _, outcome in entries if outcome)
         if size > BATCH_BYTES:
             self._size = max(1, len(entries) * BATCH_BYTES // (2 * size))
         elif len(entries) >= self._size:
@@ -116,7 +115,7 @@ class Recorder:
         return min(IDLE_PAUSE, max(BUSY_PAUSE, before * 1.3))
 
     def _failed(self, error: Exception, failures: int) -> float:
-        """Says so once, and returns the seconds until the next attempt.
+        """Says what is wrong, once until it is something else, and returns the seconds until the next attempt.
 
         Meanwhile the lease runs out: a recorder that does reach the database may take over. The next batch is smaller,
         in case it was its size that the database could not take in time.
@@ -125,7 +124,8 @@ class Recorder:
             self._writer.disconnect()
             self._size = max(1, self._size // 2)
         if isinstance(error, DatabaseAway | TaskqError):
-            if failures == 1:
+            if type(error) is not self._complaint:
+                self._complaint = type(error)
                 logger.warning("recorder: outcomes wait in Redis, trying again until they are recorded: %s", error)
         elif failures & (failures - 1) == 0:  # a fault of our own: at the 1st, 2nd, 4th, 8th time
             logger.error("recorder: attempt %d failed, trying again", failures, exc_info=error)
@@ -154,3 +154,9 @@ class Recorder:
                 self.broker.recorder_lease(self.owner, 1)
             except TaskqError as error:
                 logger.debug("recorder: the lease runs out by itself: %s", error)
+
+
+def _weight(outcome: Outcome) -> int:
+    """Bytes that count, more or less."""
+    texts = (outcome.args, outcome.kwargs, outcome.result or b"", outcome.raw, outcome.traceback)
+    return sum(map(len, texts))
