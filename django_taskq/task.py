@@ -176,6 +176,10 @@ class Task(Sender[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
+    def __reduce__(self) -> str:
+        """Pickled and copied as functions are: by name."""
+        return self.func.__qualname__
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the function here and now, without the queue."""
         if self.takes_context:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 import time
 import uuid
@@ -38,6 +39,7 @@ def test_handles_are_equal_by_id(broker: Broker) -> None:
     assert handle != handle.id
     assert handle.id in repr(handle)
     assert "tests.tasks.sample.add" in repr(handle)
+    assert pickle.loads(pickle.dumps(handle)) == handle
 
 
 @pytest.mark.django_db

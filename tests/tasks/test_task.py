@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import json
 import os
+import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -52,6 +54,11 @@ def test_a_plain_call_makes_a_context_for_those_who_take_one() -> None:
     greeting, name, _id, attempt = sample.whoami("hi").split()
     assert (greeting, name, attempt) == ("hi", "tests.tasks.sample.whoami", "1")
     assert asyncio.run(sample.awhoami("hi")) == "hi tests.tasks.sample.awhoami"
+
+
+def test_a_task_is_pickled_and_copied_by_name() -> None:
+    for twin in (pickle.loads(pickle.dumps(sample.add)), copy.deepcopy({"task": sample.add})["task"]):
+        assert twin is sample.add
 
 
 def test_there_is_no_current_task_outside_of_one() -> None:
