@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,7 +46,10 @@ class Accepted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where Redis has a task; `state` None: it does not know the id. `due` is epoch ms, `worker` the holder's id."""
+    """Where Redis has a task; `state` None: it does not know the id. `due` is epoch ms, `worker` the holder's id.
+
+    `priority` is that of the lane it is in.
+    """
 
     state: State | None
     queue: str = ""
@@ -54,6 +58,7 @@ class Found(NamedTuple):
     outcome: Outcome | None = None
     due: int | None = None
     worker: str = ""
+    priority: int = 0
 
 
 class Broker(OutcomeStream):
@@ -95,11 +100,13 @@ class Broker(OutcomeStream):
         return accepted
 
     def _run_for_producer(self, script: scripts.Script, arguments: list[Any], id: bytes) -> Any:
+        started = time.monotonic()
         try:
             return self.connections.run(script, arguments)
         except BrokerUnavailable:
+            left = PRODUCER_PATIENCE - (time.monotonic() - started)
             try:
-                return retrying(lambda: self.connections.run(script, arguments), PRODUCER_PATIENCE)
+                return retrying(lambda: self.connections.run(script, arguments), left)
             except BrokerUnavailable as error:
                 error.id = id_to_str(id)
                 raise
@@ -132,7 +139,7 @@ class Broker(OutcomeStream):
                 return None
             outcome = cancelled_outcome(found, reason, self.time())
             arguments = (
-                *self.lanes.head(found.queue, found.message.priority),
+                *self.lanes.head(found.queue, found.priority),
                 self.keys.inbox_prefix, id, found.location, encode_outcome(outcome), self._idempotency(found.message),
             )  # fmt: skip
             code = self.connections.run(scripts.CANCEL, arguments)[0]
@@ -170,7 +177,7 @@ def cancelled_outcome(found: Found, reason: str, now: float) -> Outcome:
         raise ValueError("only a found message can be cancelled")
     return Outcome(
         id=message.id, run=message.run, status=State.CANCELLED, recorded=True, task=message.task, queue=found.queue,
-        priority=message.priority, args=message.args, kwargs=message.kwargs, attempts=message.attempt,
+        priority=found.priority, args=message.args, kwargs=message.kwargs, attempts=message.attempt,
         losses=message.losses, enqueued=enqueued_at(message, found.location), finished=now,
         first_started=message.first_started / 1000 if message.first_started else None, reason=reason,
         worker_ids=message.worker_ids, history=message.history, idempotency_key=message.idempotency_key,
@@ -193,12 +200,19 @@ def _found(reply: list[Any]) -> Found:
         outcome = decode_outcome(payload)
         return Found(State(outcome.status), outcome.queue, location, None, outcome)
     if kind == b"s":
-        return Found(State.SCHEDULED, location[1:].decode(), location, _decode(payload[1:]), due=int(extra))
-    queue, _ = queue_of(location.partition(b" ")[2].decode())
-    message = _decode(payload)
-    if extra:
-        return Found(State.RUNNING, queue, location, message, worker=extra.decode())
-    return Found(State.QUEUED, queue, location, message)
+        suffix, *fields = payload or [b""]  # empty: it cannot be read
+        queue, message, due = location[1:].decode(), _decode(fields), int(extra)
+        return Found(State.SCHEDULED, queue, location, message, due=due, priority=_priority(suffix))
+    suffix = location.partition(b" ")[2]
+    state, queue = State.RUNNING if extra else State.QUEUED, queue_of(suffix.decode())[0]
+    return Found(state, queue, location, _decode(payload), worker=extra.decode(), priority=_priority(suffix))
+
+
+def _priority(suffix: bytes) -> int:
+    try:
+        return queue_of(suffix.decode())[1]
+    except ValueError:
+        return 0
 
 
 def _decode(fields: list[bytes]) -> Message | None:

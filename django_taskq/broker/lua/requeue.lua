@@ -9,18 +9,31 @@
 -- @include lane_keys
 -- @include schedule
 -- @include admit
+-- The index may name a lane or a schedule that somebody deleted: such a task is on no way.
+local function on_its_way(id, location)
+  if string.sub(location, 1, 1) == 's' then
+    return redis.call('ZSCORE', string.sub(K.scheduled, 1, -1 - #queue) .. string.sub(location, 2), id)
+  end
+  local entry, place = string.match(location, '^(%d+%-%d+) (.+)$')
+  return redis.pcall('XRANGE', string.sub(K.lane, 1, -1 - #suffix) .. place, entry, entry)[1]
+end
+
+-- cmsgpack does not know the binary type that an outcome begins with: its run follows at byte 21, after the head of the
+-- array (3) and the id (18).
+local function run_of(entry)
+  local found = redis.call('XRANGE', K.outcomes, entry, entry)[1]
+  local known, _, run = pcall(cmsgpack.unpack_one, found and found[2][4] or '', 21)
+  return known and tonumber(run) or 0
+end
+
 local run, at = tonumber(ARGV[FIRST]), FIRST + 1
 local id, key = ARGV[at], ARGV[at + 3]
 local location = redis.call('HGET', K.index, id)
 if location then
-  if string.sub(location, 1, 1) ~= 'o' then return 0 end
-  local entry = string.sub(location, 2)
-  local found = redis.call('XRANGE', K.outcomes, entry, entry)[1]
-  if found then
-    -- cmsgpack does not know the binary type that the outcome begins with: its run follows at byte 21, after the head
-    -- of the array (3) and the id (18).
-    local known, _, ended = pcall(cmsgpack.unpack_one, found[2][4], 21)
-    if known and (tonumber(ended) or 0) >= run then return 0 end
+  if string.sub(location, 1, 1) == 'o' then
+    if run_of(string.sub(location, 2)) >= run then return 0 end
+  elseif on_its_way(id, location) then
+    return 0
   end
 end
 local now = now_ms()
