@@ -70,7 +70,7 @@ class TaskResult(Ended):
     result = models.TextField(_("result"), null=True, blank=True, help_text=_("JSON; empty for None"))  # noqa: DJ001
     result_error = models.TextField(_("result error"), default="", blank=True)
     finished_at = models.DateTimeField(_("finished"))
-    wait = models.FloatField(_("wait"), null=True, blank=True, help_text=_("seconds from enqueued to first started"))
+    wait = models.FloatField(_("wait"), null=True, blank=True, help_text=_("seconds from ready to first started"))
     duration = models.FloatField(_("duration"), null=True, blank=True, help_text=_("seconds the last attempt ran"))
 
     class Meta:

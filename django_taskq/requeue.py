@@ -103,7 +103,7 @@ def _next_run(dead: DeadTask) -> Message:
         raise RequeueRefused(f"Its message is malformed and would be buried again: {error}") from error
     message.run = dead.run + 1
     message.attempt = message.losses = 0
-    message.enqueued = message.first_started = message.expires = None
+    message.enqueued = message.first_started = message.waited = message.expires = None
     message.worker_ids, message.history = [], []
     return message
 

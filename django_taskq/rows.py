@@ -127,14 +127,11 @@ class Rows:
         )
 
     def _result(self, outcome: Outcome, shared: Row, finished: Any, key: Any) -> Row:
-        started, finish, wait, duration = outcome.started, outcome.finished, None, None
-        first_started = started if outcome.first_started is None else outcome.first_started
-        if first_started is not None and outcome.enqueued is not None:
-            wait = max(0.0, first_started - outcome.enqueued)
+        started, finish, duration = outcome.started, outcome.finished, None
         if started is not None and finish is not None:
             duration = max(0.0, finish - started)
         result = None if outcome.result is None else _json(outcome.result)
-        return (*shared, outcome.status, result, _text(outcome.result_error), finished, wait, duration, key)
+        return (*shared, outcome.status, result, _text(outcome.result_error), finished, outcome.wait, duration, key)
 
     def _dead(self, outcome: Outcome, shared: Row, finished: Any, key: Any) -> Row:
         kind = fingerprint(outcome.task, outcome.reason, outcome.error_class, outcome.traceback)

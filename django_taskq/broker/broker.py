@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
+
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, retrying
 from django_taskq.broker.keys import Keys, queue_of
@@ -197,7 +199,12 @@ def _found(reply: list[Any]) -> Found:
     location, extra, payload = reply
     kind = location[:1]
     if kind == b"o":
-        outcome = decode_outcome(payload)
+        try:
+            outcome = decode_outcome(payload)
+        except msgspec.MsgspecError:  # the recorder buries it as malformed
+            return Found(
+                State.FAILED, "", location, None, Outcome(b"", 0, State.FAILED, recorded=True, reason="malformed")
+            )
         return Found(State(outcome.status), outcome.queue, location, None, outcome)
     if kind == b"s":
         suffix, *fields = payload or [b""]  # empty: it cannot be read

@@ -44,6 +44,7 @@ class Message(msgspec.Struct, gc=False):
     losses: int = 0  # workers lost while running it, in earlier deliveries
     enqueued: int | None = None  # None: the stream entry's own id says it
     first_started: int | None = None
+    waited: int | None = None  # ms from ready to the first start
     expires: int | None = None
     idempotency_key: str = ""
     idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL  # seconds
@@ -66,6 +67,7 @@ class Message(msgspec.Struct, gc=False):
             ("l", self.losses),
             ("e", self.enqueued),
             ("s", self.first_started),
+            ("u", self.waited),
             ("x", self.expires),
         ):
             if value:
@@ -111,6 +113,7 @@ _INTEGERS = {
     b"l": "losses",
     b"e": "enqueued",
     b"s": "first_started",
+    b"u": "waited",
     b"x": "expires",
 }
 _TEXTS = {b"d": "idempotency_key"}

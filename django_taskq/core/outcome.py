@@ -36,6 +36,7 @@ class Outcome(msgspec.Struct, array_like=True):
     history: list[Attempt] = []
     idempotency_key: str = ""
     raw: bytes = b""  # dead letters: the message's fields, packed by pack_fields
+    wait: float | None = None  # seconds from ready (sent, or due) to the first start; None: it never started
 
 
 encode_outcome = msgspec.msgpack.Encoder().encode

@@ -73,7 +73,7 @@ class Migration(migrations.Migration):
                 ('result', models.TextField(blank=True, help_text='JSON; empty for None', null=True, verbose_name='result')),
                 ('result_error', models.TextField(blank=True, default='', verbose_name='result error')),
                 ('finished_at', models.DateTimeField(verbose_name='finished')),
-                ('wait', models.FloatField(blank=True, help_text='seconds from enqueued to first started', null=True, verbose_name='wait')),
+                ('wait', models.FloatField(blank=True, help_text='seconds from ready to first started', null=True, verbose_name='wait')),
                 ('duration', models.FloatField(blank=True, help_text='seconds the last attempt ran', null=True, verbose_name='duration')),
             ],
             options={

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,12 @@ class Child:
 
     state = "running"
 
-    def __init__(self, broker: Broker, options: WorkerOptions, others: list[Child]) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None]) -> None:
         self.broker, self.options = broker, options
         self.pipe, theirs = _fork.Pipe()
         self.started = time.monotonic()
         connections.close_all()  # a database connection must not be shared with a child
-        inherited = [self.pipe, *(child.pipe for child in others)]
+        inherited = [self.pipe, *(child.pipe for child in others if child is not None)]
         self.process = _fork.Process(target=self._main, args=(theirs, inherited), daemon=False)
         self.process.start()
         theirs.close()
@@ -91,7 +92,7 @@ class Child:
 class TaskChild(Child):
     """A task process. `notes` says what it is running, even after its death."""
 
-    def __init__(self, broker: Broker, options: WorkerOptions, others: list[Child]) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None]) -> None:
         self.worker = new_worker_id()
         self.notes = Notes(notes_needed(options))
         self.registered = False
@@ -110,8 +111,12 @@ class TaskChild(Child):
 
 
 class MaintenanceChild(Child):
-    """The process of the sweeps."""
+    """The process of the sweeps. `owner` holds the recorder's lease: one that died leaves it to its successor."""
+
+    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None], owner: str) -> None:
+        self.owner = owner
+        super().__init__(broker, options, others)
 
     def run(self, pipe: Connection) -> None:
         """The maintenance process."""
-        Maintenance(self.broker, pipe).run()
+        Maintenance(self.broker, pipe, self.owner).run()

@@ -31,7 +31,7 @@ from django_taskq.signals import task_cancelled, task_failed, task_retried, task
 from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
-from django_taskq.worker.outcomes import failure_outcome, outcome_of
+from django_taskq.worker.outcomes import failure_outcome, outcome_of, waited
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -256,7 +256,8 @@ class Executor:
         """Writes the attempt into its message, which outlives this delivery."""
         message, started = work.message, self.clock.at(work.started)
         self._keep_enqueued(work.delivery, message)
-        message.first_started = message.first_started or int(started * 1000)
+        if message.first_started is None:
+            message.first_started, message.waited = int(started * 1000), waited(work.delivery, started)
         message.attempt += 1
         message.worker_ids = [*message.worker_ids, self.worker]
         message.remember(

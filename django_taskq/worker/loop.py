@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -15,12 +16,13 @@ from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.context import TaskContext, _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
-from django_taskq.registry import all_tasks
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import Mean, Settle, call_task
 
 if TYPE_CHECKING:
     from django_taskq.worker.executor import Executor, Work
+
+logger = logging.getLogger("django_taskq.worker")
 
 
 class LoopPool:
@@ -32,11 +34,11 @@ class LoopPool:
         self.size, self.executor, self.notes, self.settle, self.room = size, executor, notes, settle, room
         self.low = 0
         self.durations = Mean()
+        self.stuck = 0  # runs whose task was taken away
         self._ready: deque[Delivery] = deque()
         self._numbers = list(range(first_note, first_note + size))
         self._running: dict[asyncio.Task[None], AsyncRun] = {}
-        # Middleware that cannot go around coroutines is refused only where there are any.
-        self._chain = call_chain(_await_task) if any(task.is_async for task in all_tasks()) else _await_task
+        self._chain = call_chain(_await_task)
         self._scheduled = False
         self._used_database = 0.0
         self.loop = asyncio.new_event_loop()
@@ -45,8 +47,8 @@ class LoopPool:
 
     @property
     def busy(self) -> int:
-        """How many run."""
-        return len(self._running)
+        """How many run, without those whose task was taken away."""
+        return len(self._running) - self.stuck
 
     def waiting(self) -> int:
         """Deliveries that have not started."""
@@ -62,11 +64,11 @@ class LoopPool:
     def take_back(self, before: float) -> list[Delivery]:
         """As ThreadPool.take_back."""
         taken = []
-        while self._ready and self._ready[0].claimed < before:
-            try:
+        try:
+            while self._ready[0].claimed < before:
                 taken.append(self._ready.popleft())
-            except IndexError:
-                break
+        except IndexError:  # the loop has taken the last one
+            pass
         return taken
 
     def running(self) -> list[tuple[AsyncRun, Work]]:
@@ -76,7 +78,11 @@ class LoopPool:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_later(1.0, self._housekeeping)
-        self.loop.run_forever()
+        while True:
+            try:
+                self.loop.run_forever()
+            except BaseException as error:  # noqa: BLE001 - asyncio lets a SystemExit of any of its tasks through
+                logger.error("the event loop goes on after %r of a task's own task", error)
 
     def _start(self) -> None:
         self._scheduled = False
@@ -94,6 +100,7 @@ class LoopPool:
     def _ended(self, task: asyncio.Task[None]) -> None:
         run = self._running.pop(task)
         self._numbers.append(run.number)
+        self.stuck -= run.abandoned
         if self._ready:
             self._start()
         if not self.room.is_set() and len(self._ready) <= self.low:
@@ -175,9 +182,10 @@ class AsyncRun:
 
     def abandon(self, work: Work) -> bool:
         """As Slot.abandon; decided on the caller's thread, because the loop may be what is stuck."""
-        if self.work is not work:
+        if self.work is not work or self.abandoned:
             return False
         self.abandoned = True
+        self.pool.stuck += 1
         return True
 
 

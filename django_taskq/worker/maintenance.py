@@ -34,9 +34,9 @@ class Service(Protocol):
 class Maintenance:
     """Ends when it is told to, or when its supervisor is gone."""
 
-    def __init__(self, broker: Broker, pipe: Connection) -> None:
+    def __init__(self, broker: Broker, pipe: Connection, owner: str) -> None:
         self._pipe = pipe
-        self._recorder = Recorder(broker)
+        self._recorder = Recorder(broker, owner)
         self.services: dict[str, Service] = {
             "recorder": self._recorder,
             "reclaimer": Reclaimer(Workers(broker.connections, broker.keys)),

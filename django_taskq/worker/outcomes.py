@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _NOTHING = Failure("", "", "")
 
 
+def waited(delivery: Delivery, started: float) -> int:
+    """Milliseconds from a message's arrival in its lane (sent, or due) to a start at `started` (epoch seconds)."""
+    return max(0, int(started * 1000) - int(delivery.entry.partition(b"-")[0]))
+
+
 def outcome_of(
     executor: Executor, work: Work, state: State, *, result: bytes | None = None, result_error: str = "",
     reason: str = "", failure: Failure = _NOTHING,
@@ -27,13 +32,16 @@ def outcome_of(
         return Outcome(message.id, message.run, "succeeded", False, result, result_error)
     started = executor.clock.at(work.started)
     ran = state in (State.SUCCEEDED, State.DISCARDED)
-    first = message.first_started
+    first, wait = message.first_started, message.waited
+    if ran and first is None:
+        wait = waited(delivery, started)
     return Outcome(
         message.id, message.run, state.value, True, result, result_error, message.task, delivery.lane.queue,
         delivery.lane.priority, message.args, message.kwargs, message.attempt + ran, message.losses,
         enqueued_at(message, delivery.entry), first / 1000 if first else (started if ran else None),
         started if ran else None, executor.clock.now(), executor.worker, [*message.worker_ids, executor.worker],
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
+        wait=None if wait is None else wait / 1000,
     )  # fmt: skip
 
 
@@ -53,4 +61,5 @@ def failure_outcome(
         enqueued_at(message, delivery.entry), message.first_started / 1000 if message.first_started else began, began,
         executor.clock.now(), executor.worker, message.worker_ids, failure.error_class, failure.message,
         failure.traceback, reason, message.history, message.idempotency_key, pack_fields(delivery.fields),
+        None if message.waited is None else message.waited / 1000,
     )  # fmt: skip

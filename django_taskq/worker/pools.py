@@ -75,9 +75,10 @@ class ThreadPool:
             self.room.set()
 
     def replace(self, slot: Slot) -> None:
-        """A new thread for one that is stuck."""
+        """A new thread for one that is stuck; after `size` of them there are fewer threads."""
+        self.slots.remove(slot)
         if self._numbers:
-            self.slots[self.slots.index(slot)] = Slot(self, self._numbers.pop())
+            self.slots.append(Slot(self, self._numbers.pop()))
 
     def take_back(self, before: float) -> list[Delivery]:
         """Removes what was claimed before a moment (monotonic) and has not started; the rest keeps its order."""

@@ -98,7 +98,7 @@ class Slot:
     def abandon(self, work: Work) -> bool:
         """Takes the task away from the thread, which is stuck in it. False when it has just ended."""
         with self._guard:
-            if self.work is not work or not self._armed:
+            if self.work is not work or not self._armed or self.abandoned:
                 return False
             self.abandoned = True
             return True

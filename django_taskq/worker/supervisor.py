@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker.health import default_max_outcomes, problems_of
-from django_taskq.broker.workers import Workers
+from django_taskq.broker.workers import Workers, new_worker_id
 from django_taskq.exceptions import TaskqError
 from django_taskq.signals import worker_started, worker_stopped
 from django_taskq.worker.children import MaintenanceChild, TaskChild
@@ -58,6 +58,7 @@ class Supervisor:
         self._signals = 0
         self._start_at = 0.0
         self._deaths = 0
+        self._recorder = new_worker_id()  # holds the recorder's lease, whichever process does the recording
         self._finished = 0  # children that found nothing more to do, in a burst
         self._exit_code = 0
         self._wakeup = os.pipe()
@@ -114,7 +115,7 @@ class Supervisor:
         if self._stop_at is not None or time.monotonic() < self._start_at:
             return
         if self._maintenance is None:
-            self._maintenance = MaintenanceChild(self.broker, self.options, [*self._children])
+            self._maintenance = MaintenanceChild(self.broker, self.options, self._children, self._recorder)
         present = sum(child.state in {"running", "quiet"} for child in self._children)
         for _ in range(self.options.processes - present - self._finished):
             self._children.append(TaskChild(self.broker, self.options, [*self._children, self._maintenance]))

@@ -94,12 +94,9 @@ class Accounts:
             sum(result.attempts > 1 for result in results),
             sum(result.status == "failed" for result in results),
         )
-        waits = [self._wait(result) for result in results if result.wait is not None]
+        waits = [result.wait for result in results if result.wait is not None]
         runs = [result.duration for result in results if result.duration is not None]
         return (name, *map(str, numbers), _rate(results), _milliseconds(waits), _milliseconds(runs))
-
-    def _wait(self, result: TaskResult) -> float:
-        return max(0.0, (result.wait or 0.0) - self.sent[result.id].delay)
 
 
 def _rate(results: list[TaskResult]) -> str:

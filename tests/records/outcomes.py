@@ -24,7 +24,7 @@ def succeeded(**values: Any) -> Outcome:
     defaults: dict[str, Any] = {
         "id": new_id(), "run": 1, "status": "succeeded", "recorded": True, "result": b'"sent"', "task": "shop.send",
         "queue": "default", "args": b"[7]", "kwargs": b'{"template":"hi"}', "attempts": 1, "enqueued": NOW,
-        "first_started": NOW + 0.5, "started": NOW + 0.5, "finished": NOW + 2, "worker": "host:1:abcd",
+        "first_started": NOW + 0.5, "started": NOW + 0.5, "finished": NOW + 2, "worker": "host:1:abcd", "wait": 0.5,
     }  # fmt: skip
     return Outcome(**{**defaults, **values})
 

@@ -126,7 +126,7 @@ def test_an_unrecorded_success_after_a_recorded_failure_updates_its_row() -> Non
 
 def test_a_cancelled_task_that_never_started_has_no_wait() -> None:
     outcome = succeeded(
-        status="cancelled", started=None, first_started=None, attempts=0, result=None, reason="cancelled"
+        status="cancelled", started=None, first_started=None, wait=None, attempts=0, result=None, reason="cancelled"
     )
     write(outcome)
     row = result(outcome)
