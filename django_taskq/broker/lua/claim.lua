@@ -9,6 +9,7 @@
 -- @include clock
 -- @include wake
 -- @include lanes
+-- @include unpacked
 -- @include promote
 local index, ready_key, due_key, workers, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local worker, left, bytes, lease, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[7]

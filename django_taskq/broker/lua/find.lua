@@ -1,8 +1,9 @@
 -- find: where tasks are, in one round trip.
 -- KEYS  index, outcomes
 -- ARGV  prefix of lanes, prefix of schedules, then ids
--- Returns for each: {} unknown, {location, holder or '', fields} in a lane, {location, due in ms, {lane's suffix, fields ...}}
---         scheduled, {location, '', outcome} ended.
+-- Returns for each: {} unknown, {location, holder or '', fields} in a lane, {location, '', outcome} ended,
+--         {location, due in ms, {lane's suffix, fields ...}} scheduled ({} where that cannot be read).
+-- @include unpacked
 local function find(id)
   local location = redis.call('HGET', KEYS[1], id)
   if not location then return {} end
@@ -14,9 +15,7 @@ local function find(id)
   elseif kind == 's' then
     local scheduled = ARGV[2] .. string.sub(location, 2)
     local packed, due = redis.call('HGET', scheduled .. ':messages', id), redis.call('ZSCORE', scheduled, id)
-    local readable, message = pcall(cmsgpack.unpack, packed or '')
-    if not readable or type(message) ~= 'table' then message = {} end
-    return due and {location, due, message} or {}
+    return due and {location, due, unpacked(packed) or {}} or {}
   end
   local entry, suffix = string.match(location, '^(%d+%-%d+) (.+)$')
   local lane = ARGV[1] .. suffix

@@ -4,12 +4,8 @@ local function promote(queue, lanes, scheduled, messages, now, most)
   local opened = {}
   for _, id in ipairs(ids) do
     local packed = redis.call('HGET', messages, id)
-    local readable, message = pcall(cmsgpack.unpack, packed or '')
     -- What cannot be read goes on as it is: the worker buries it as malformed.
-    local sound = readable and type(message) == 'table' and #message > 2 and #message % 2 == 1
-    if not sound or not string.match(tostring(message[1]), '^[^:]+:%-?%d+$') then
-      message = {queue .. ':0', 'i', id, 'broken', packed or ''}
-    end
+    local message = unpacked(packed) or {queue .. ':0', 'i', id, 'broken', packed or ''}
     local suffix = message[1]
     local lane = ARGV[7] .. suffix
     if not opened[lane] then

@@ -1,0 +1,9 @@
+-- The message of a scheduled task: the suffix of its lane, then its fields; nil when it cannot be read.
+local function unpacked(packed)
+  local readable, message = pcall(cmsgpack.unpack, packed or '')
+  if not readable or type(message) ~= 'table' or #message < 3 or #message % 2 == 0 then return nil end
+  for _, part in ipairs(message) do
+    if type(part) ~= 'string' then return nil end
+  end
+  return string.match(message[1], '^[^:]+:%-?%d+$') and message
+end
