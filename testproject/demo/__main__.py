@@ -27,23 +27,23 @@ MARK = "this-is-a-demo"  # what lies beside it is ours to delete
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGINT is ignored in a background job
         signal.signal(number, signal.default_int_handler)
-    with claim(options.directory):
-        prepare_environment(options.directory)
+    try:
+        with claim(options.directory):
+            prepare_environment(options.directory)
 
-        import django
+            import django
 
-        django.setup()
-        from testproject.demo.site import Site
+            django.setup()
+            from testproject.demo.site import Site
 
-        with Site(options.directory) as site:
-            try:
+            with Site(options.directory) as site:
                 empty(options.directory)
                 return run(site, options)
-            except KeyboardInterrupt:
-                print("\nStopping ...", flush=True)
-                return 130 if options.once else 0
+    except KeyboardInterrupt:
+        print("\nStopped.", flush=True)
+        return 130 if options.once else 0
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -19,7 +19,7 @@ from testproject.shop.forms import SendForm
 from testproject.shop.pictures import draw_sample
 
 REMEMBERED = 50  # tasks per visitor
-ENDED = {"succeeded", "failed", "cancelled", "expired", "discarded", "unknown"}
+ENDED = {"succeeded", "failed", "cancelled", "expired", "discarded"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Sent:
 
     @property
     def ended(self) -> bool:
+        return self.recorded or self.status == "unknown"
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the admin has a page about it, or will in a moment."""
         return self.status in ENDED
 
 
