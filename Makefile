@@ -18,7 +18,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # The packages of Debian that `test-services` works with.
 PACKAGES := redis-server postgresql openssl
 
-.PHONY: help demo test test-services services check format bench audit clean
+.PHONY: help demo test test-services services check format bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -55,6 +55,9 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 
 bench: $(VENV)/.demo  ## throughput, latency and memory, beside the floor
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.test  ## every fault, many times over: what was accepted against what became of it
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # --strict: a package that could not be looked up (not every registry has the data) is a failure, not a pass.
 audit: $(VENV)/.dev  ## known vulnerabilities in what is installed
