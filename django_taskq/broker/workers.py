@@ -35,6 +35,7 @@ class Workers:
 
     def __init__(self, connections: Connections, keys: Keys) -> None:
         self.connections, self.keys = connections, keys
+        self._received: dict[str, int] = {}  # requests by worker, which the next beat confirms
 
     def register(self, worker: str, fields: Mapping[str, str | int | float]) -> None:
         """Adds a worker with its description."""
@@ -42,18 +43,27 @@ class Workers:
         self.connections.run(scripts.REGISTER, (*keys, worker, *_flat(fields)))
 
     def beat(self, beats: Sequence[Beat]) -> dict[str, list[str] | None]:
-        """Beats for several workers. Worker -> requests that waited for it, or None where it was declared dead."""
+        """Beats for several workers. Worker -> requests that waited for it, or None where it was declared dead.
+
+        After a lost reply a request may come twice.
+        """
         names: list[str] = [self.keys.index, self.keys.workers]
         arguments: list[Any] = []
         for worker, fields in beats:
             names += (self.keys.worker(worker), self.keys.inbox(worker))
             values = _flat(fields)
-            arguments += (worker, len(values), *values)
+            arguments += (worker, self._received.get(worker, 0), len(values), *values)
         replies = self.connections.run(scripts.BEAT, (len(names), *names, *arguments))
-        return {
-            beat.worker: [request.decode() for request in reply[1:]] if reply[0] else None
-            for beat, reply in zip(beats, replies, strict=True)
-        }
+        requests: dict[str, list[str] | None] = {}
+        for (worker, _), (alive, *reply) in zip(beats, replies, strict=True):
+            if alive:
+                before, *texts = reply
+                self._received[worker] = before + len(texts)
+                requests[worker] = [text.decode() for text in texts]
+            else:
+                self._received.pop(worker, None)
+                requests[worker] = None
+        return requests
 
     def counters(self) -> dict[str, int]:
         """Worker -> beat counter; negative: declared dead, and not reclaimed to the end yet."""
@@ -65,6 +75,7 @@ class Workers:
 
         `beats` None: the caller knows (its own child). `running`: locations it was running; None: as of its last beat.
         """
+        self._received.pop(worker, None)
         noted = "-" if running is None else b"\n".join(running)
         keys = (3, self.keys.index, self.keys.workers, self.keys.worker(worker))
         return bool(self.connections.run(scripts.DECLARE_DEAD, (*keys, worker, "" if beats is None else beats, noted)))
