@@ -10,7 +10,10 @@ if held[1] ~= ARGV[1] or not held[2] then return 0 end
 local now, window, floor = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3])
 local excess = tonumber(held[3] or 0) - tonumber(ARGV[4])
 local ids, names, last = {}, {}, nil
-for _, outcome in ipairs(redis.call('XRANGE', KEYS[2], '-', held[2], 'COUNT', ARGV[5])) do
+local recorded = redis.call('XRANGE', KEYS[2], '-', held[2], 'COUNT', ARGV[5])
+-- Somebody may have deleted the stream.
+if #recorded == 0 and (held[3] or '0') ~= '0' then redis.call('HSET', KEYS[3], 'lingering', 0) end
+for _, outcome in ipairs(recorded) do
   local age = now - tonumber(string.match(outcome[1], '^%d+'))
   if age < window and (age < floor or #ids >= excess) then break end
   last = outcome[1]
