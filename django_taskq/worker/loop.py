@@ -136,20 +136,21 @@ class AsyncRun:
 
     async def run(self) -> None:
         """Prepares, runs and settles the delivery; never raises."""
-        pool = self.pool
-        pool.notes.set(self.number, self.delivery.location, time.time())
+        notes = self.pool.notes
+        notes.set(self.number, self.delivery.location, time.time())
         try:
-            settlement = await self._attempt()
+            await self._attempt()
+        except GeneratorExit:  # a task's own task raised it: asyncio closes all that waits for that one, this too
+            pass
         finally:
-            pool.notes.clear(self.number)
-        if settlement is not None:
-            pool.settle(settlement)
+            notes.clear(self.number)
 
-    async def _attempt(self) -> Settlement | None:
+    async def _attempt(self) -> None:
         pool, executor = self.pool, self.pool.executor
         work = executor.prepare(self.delivery)
         if isinstance(work, Settlement):
-            return work
+            pool.settle(work)
+            return
         if work.hard_timeout is not None:
             pool.notes.limit(self.number, work.started + work.hard_timeout)
         self.work = work
@@ -167,11 +168,11 @@ class AsyncRun:
         self.work = None
         pool.touched()
         if self.abandoned:
-            return None
+            return
         if isinstance(error, asyncio.CancelledError) and self._interruption is not None:
             error = self._interruption().with_traceback(error.__traceback__)
         pool.durations.add(time.monotonic() - work.started)
-        return executor.concluded(work, result, error)
+        pool.settle(executor.concluded(work, result, error))
 
     def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
         """Cancels the coroutine, once; on the loop's thread."""

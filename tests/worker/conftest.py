@@ -1,0 +1,121 @@
+"""`running` is a worker that the tests of a module share; `ledger` is what tasks wrote down about themselves.
+
+Tests that break things start workers of their own with `worker(..., tasks=TASKS)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from tests.conftest import database_url
+from tests.servers import ROOT, RedisServer, WorkerProcess, wait_for
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+    from tests.conftest import StartWorker
+
+TASKS = ["tests.worker.tasks"]
+QUEUES: dict[str, dict[str, Any]] = {"default": {}, "mail": {}, "slow": {}}
+
+
+class Ledger:
+    """A file that tasks write to: what ran is known without asking the queue."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def read(self) -> list[dict[str, Any]]:
+        path = Path(self.path)
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def events(self, event: str = "start") -> list[dict[str, Any]]:
+        return [line for line in self.read() if line.get("event") == event]
+
+    def wait(self, count: int = 1, event: str = "start", timeout: float = 10) -> list[dict[str, Any]]:
+        """Lines of that event, when there are so many."""
+        wait_for(lambda: len(self.events(event)) >= count, timeout, lambda: f"{count} {event}: {self.read()}")
+        return self.events(event)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger")
+
+
+@pytest.fixture
+def start(worker: StartWorker, settings: SettingsWrapper) -> StartWorker:
+    """`worker`, with the tasks and the queues of these tests."""
+    settings.TASKQ = {**settings.TASKQ, "QUEUES": QUEUES}
+
+    def start_one(*arguments: str, **options: Any) -> WorkerProcess:
+        return worker(*arguments, **{"tasks": TASKS, **options})
+
+    return start_one
+
+
+@pytest.fixture(scope="module")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("shared-redis"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def shared_settings(shared_redis: RedisServer) -> dict[str, Any]:
+    return {**django_settings.TASKQ, "BROKER": shared_redis.url, "QUEUES": QUEUES}
+
+
+@pytest.fixture(scope="module")
+def shared_worker(
+    shared_redis: RedisServer,
+    shared_settings: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+    django_db_setup: None,
+) -> Iterator[WorkerProcess]:
+    directory = tmp_path_factory.mktemp("shared-worker")
+
+    def registered() -> list[str]:
+        with shared_redis.client(decode_responses=True) as client:
+            return list(client.zrange("{taskq}:workers", 0, -1))
+
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "REDIS_URL": shared_redis.url,
+        "DATABASE_URL": database_url(),
+        "DATA_DIR": str(directory),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "TASKQ_TEST_SETTINGS": json.dumps(shared_settings),
+        "TASKQ_TEST_TASKS": ",".join(TASKS),
+    }
+    process = WorkerProcess([], directory / "worker.log", environment, registered)
+    process.wait_until_ready()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def running(shared_worker: WorkerProcess, shared_settings: dict[str, Any], settings: SettingsWrapper) -> WorkerProcess:
+    """A worker with eight threads that serves this test and its neighbours in the module."""
+    settings.TASKQ = shared_settings
+    return shared_worker
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 10) -> None:
+    """Asserts `condition` until it holds: for what a worker does after the test can see that a task ended."""
+
+    def holds() -> bool:
+        try:
+            return bool(condition())
+        except AssertionError:
+            return False
+
+    wait_for(holds, timeout, condition)

@@ -1,0 +1,322 @@
+"""Tasks of these tests, imported by their workers too: each shows one thing a task may do."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import threading
+import time
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from django_taskq import Discard, Retry, current_task, task
+from django_taskq.context import TaskContext
+from django_taskq.exceptions import TaskCancelled, TaskTimeout
+
+SOON = 0.05  # seconds
+
+
+def write(path: str, **values: Any) -> None:
+    """Appends a line to a ledger, which a test reads with `ledger.read`."""
+    line = json.dumps({"at": time.time(), "pid": os.getpid(), **values}) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+# --- what a task can know and return ----------------------------------------------------------------------------------
+
+
+@task
+def double(value: Decimal, when: datetime) -> tuple[Decimal, datetime]:
+    return value * 2, when
+
+
+@task
+async def double_async(value: Decimal) -> Decimal:
+    await asyncio.sleep(0)
+    return value * 2
+
+
+@task(takes_context=True)
+def context_of(context: TaskContext, extra: str) -> dict[str, Any]:
+    return {"id": context.id, "same": context is current_task(), "extra": extra}
+
+
+@task(takes_context=True)
+async def async_context_of(context: TaskContext) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return {"id": context.id, "same": context is current_task()}
+
+
+def _about(context: TaskContext) -> dict[str, Any]:
+    names = ("id", "name", "attempt", "run", "queue", "remaining", "retries_left", "headers", "losses")
+    return {name: getattr(context, name) for name in names}
+
+
+@task(max_retries=2, timeout=60, backoff=SOON)
+def about_me(fail_until: int = 1) -> dict[str, Any]:
+    context = current_task()
+    if context.attempt < fail_until:
+        raise ValueError("not yet")
+    return _about(context)
+
+
+@task
+async def about_me_async() -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return _about(current_task())
+
+
+@task
+def unstorable(path: str) -> object:
+    write(path)
+    return threading.Lock()
+
+
+@task
+def large(size: int) -> str:
+    return "x" * size
+
+
+# --- ways to fail -----------------------------------------------------------------------------------------------------
+
+
+class Unlucky(Exception):
+    pass
+
+
+class Hopeless(Exception):
+    pass
+
+
+@task(max_retries=3, backoff=[0.1, 0.3, 0.2])
+def fails(path: str, times: int) -> int:
+    """Fails so many times, then returns the number of its attempt."""
+    attempt = current_task().attempt
+    write(path, attempt=attempt)
+    if attempt <= times:
+        raise Unlucky(f"attempt {attempt}")
+    return attempt
+
+
+@task(max_retries=1)
+def asks_again(path: str, delay: float) -> None:
+    write(path)
+    raise Retry(delay=delay, message="later, please")
+
+
+@task
+def discards(reason: str) -> None:
+    raise Discard(reason)
+
+
+@task(discard_on=Hopeless, retry_on=Unlucky, backoff=SOON, max_retries=1)
+def picky(path: str, kind: str) -> None:
+    write(path)
+    raise {"hopeless": Hopeless, "unlucky": Unlucky, "other": KeyError}[kind](kind)
+
+
+class NoStr(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no str for you")
+
+
+class NoRepr(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("not even this")
+
+    __repr__ = __str__
+
+
+def _recurse(depth: int) -> int:
+    return _recurse(depth + 1) + 1
+
+
+def _raise(kind: str) -> None:
+    if kind == "recursion":
+        _recurse(0)
+    raise {
+        "no str": NoStr,
+        "no repr": NoRepr,
+        "huge": lambda: ValueError("x" * 10_000_000),
+        "exit": lambda: SystemExit(3),
+        "interrupt": KeyboardInterrupt,
+        "generator": GeneratorExit,
+        "memory": MemoryError,
+        "surrogates": lambda: type("Odd", (Exception,), {"__module__": "m\ud800"})("bad \ud800 text"),
+        "nul": lambda: ValueError("a\0b"),
+        "timeout": TaskTimeout,
+        "cancelled error": asyncio.CancelledError,
+        "group": lambda: BaseExceptionGroup("both", [ValueError("a"), KeyboardInterrupt()]),
+        "stop": StopIteration,
+        "unpicklable": lambda: type("Local", (Exception,), {"__reduce__": None})("local"),
+        "discard": lambda: Discard("odd \ud800 reason " + "x" * 100_000),
+        "discard int": lambda: Discard(7),  # type: ignore[arg-type]
+    }[kind]()  # noqa: RSE102
+
+
+@task(max_retries=0)
+def raises(kind: str) -> None:
+    _raise(kind)
+
+
+@task(max_retries=0)
+async def raises_async(kind: str) -> None:
+    _raise(kind)
+
+
+@task(max_retries=0)
+async def raises_in_a_subtask(kind: str) -> None:
+    async def inner() -> None:
+        _raise(kind)
+
+    await asyncio.create_task(inner())
+
+
+# --- ways to take long ------------------------------------------------------------------------------------------------
+
+
+@task(max_retries=0)
+def works(path: str, seconds: float, name: str = "") -> str:
+    """Python code that can be interrupted; writes how it starts and ends."""
+    write(path, name=name, event="start", id=current_task().id, attempt=current_task().attempt)
+    try:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.005)
+    except BaseException as error:
+        write(path, name=name, event=type(error).__name__, id=current_task().id)
+        raise
+    write(path, name=name, event="end", id=current_task().id)
+    return name
+
+
+@task(max_retries=0)
+async def works_async(path: str, seconds: float, name: str = "") -> str:
+    write(path, name=name, event="start", id=current_task().id)
+    try:
+        await asyncio.sleep(seconds)
+    except BaseException as error:
+        write(path, name=name, event=type(error).__name__, id=current_task().id)
+        raise
+    write(path, name=name, event="end", id=current_task().id)
+    return name
+
+
+@task(max_retries=0)
+def loops() -> None:
+    while True:
+        pass
+
+
+@task(max_retries=0)
+def blocks(path: str, seconds: float, name: str = "") -> None:
+    """In C, where no exception reaches it."""
+    write(path, name=name, event="start", id=current_task().id)
+    time.sleep(seconds)
+    write(path, name=name, event="end", id=current_task().id)
+
+
+@task(max_retries=0)
+def stubborn(path: str, seconds: float) -> None:
+    """Ignores its time limit."""
+    end = time.monotonic() + seconds
+    write(path, event="start", id=current_task().id)
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.01)
+        except (TaskTimeout, TaskCancelled):
+            write(path, event="ignored", id=current_task().id)
+    write(path, event="end", id=current_task().id)
+
+
+@task(max_retries=0)
+async def stubborn_async(path: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    write(path, event="start", id=current_task().id)
+    while time.monotonic() < end:
+        try:
+            await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            write(path, event="ignored", id=current_task().id)
+    write(path, event="end", id=current_task().id)
+
+
+@task(max_retries=0)
+async def blocks_the_loop(path: str, seconds: float) -> None:
+    write(path, event="start", id=current_task().id)
+    time.sleep(seconds)  # noqa: ASYNC251 - that is what it shows
+
+
+@task(max_retries=0)
+def hogs_the_gil(path: str, seconds: float) -> None:
+    """One call of C that does not let go of the GIL."""
+    write(path, event="start", id=current_task().id)
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    write(path, event="end", id=current_task().id)
+
+
+# --- ways to take others along ----------------------------------------------------------------------------------------
+
+
+@task(max_retries=0)
+def dies(path: str, how: str) -> None:
+    context = current_task()
+    write(path, event="start", id=context.id, losses=context.losses, attempt=context.attempt)
+    if how == "exit":
+        os._exit(0)
+    elif how == "exit 3":
+        os._exit(3)
+    elif how == "segfault":
+        ctypes.string_at(0)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(max_retries=0)
+def dies_once(path: str) -> int:
+    """Kills its process at the first try and says at the next how many workers it has cost."""
+    context = current_task()
+    write(path, event="start", id=context.id, losses=context.losses, attempt=context.attempt)
+    if not context.losses:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return context.losses
+
+
+@task(max_retries=0)
+def leaves_a_thread(seconds: float) -> None:
+    threading.Thread(target=time.sleep, args=(seconds,)).start()
+
+
+@task
+def spawns(path: str, depth: int, width: int) -> None:
+    """Sends more of itself."""
+    write(path)
+    if depth:
+        spawns.delay_many([((path, depth - 1, width), {})] * width)
+
+
+_hoard: list[bytes] = []
+
+
+@task
+def hoards(megabytes: int) -> int:
+    _hoard.append(b"x" * (megabytes * 1_000_000))
+    return os.getpid()
+
+
+@task
+def my_pid() -> int:
+    return os.getpid()
+
+
+@task
+def appends(path: str, text: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(text + "\n")

@@ -1,0 +1,181 @@
+"""Whatever a task raises, or a message holds, ends as a failed attempt or a dead letter; the worker lives on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from django_taskq import TaskHandle
+from django_taskq.broker import get_broker
+from django_taskq.core.ids import new_id
+from django_taskq.core.message import unpack_fields
+from django_taskq.core.outcome import Outcome
+from django_taskq.exceptions import TaskFailed
+from tests.servers import WorkerProcess, wait_for
+from tests.worker import tasks
+from tests.worker.conftest import Ledger
+
+pytestmark = pytest.mark.usefixtures("running")
+
+ERRORS = {
+    "no str": ("tests.worker.tasks.NoStr", "its str() raised"),
+    "no repr": ("tests.worker.tasks.NoRepr", "its str() raised"),
+    "huge": ("ValueError", "xxx\n... 9996000 characters left out ...\nxxx"),
+    "exit": ("SystemExit", "3"),
+    "interrupt": ("KeyboardInterrupt", ""),
+    "generator": ("GeneratorExit", ""),
+    "memory": ("MemoryError", ""),
+    "recursion": ("RecursionError", "maximum recursion depth exceeded"),
+    "surrogates": (r"m\ud800.Odd", r"bad \ud800 text"),
+    "nul": ("ValueError", "a\0b"),
+    "timeout": ("django_taskq.exceptions.TaskTimeout", "time limit"),
+    "cancelled error": ("asyncio.exceptions.CancelledError", ""),
+    "group": ("BaseExceptionGroup", "both (2 sub-exceptions)"),
+    "unpicklable": ("tests.worker.tasks.Local", "local"),
+}
+
+
+def failure_of(handle: TaskHandle[Any]) -> TaskFailed:
+    with pytest.raises(TaskFailed) as caught:
+        handle.get(timeout=10)
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize("task", [tasks.raises, tasks.raises_async, tasks.raises_in_a_subtask])
+def test_whatever_a_task_raises_is_a_failed_attempt(task: Any, kind: str, running: WorkerProcess) -> None:
+    pids = running.children()
+    failure = failure_of(task.delay(kind))
+    assert failure.status == "failed"
+    assert failure.error_class == ERRORS[kind][0]
+    assert ERRORS[kind][1] in failure.error_message
+    assert failure.error_class.rpartition(".")[2] in failure.traceback or kind.startswith("no ")
+    assert len(failure.traceback) <= 31_000
+    assert tasks.my_pid.delay().get(timeout=5) in pids
+    assert running.children() == pids
+
+
+def test_stop_iteration_in_a_thread_is_a_failed_attempt() -> None:
+    assert failure_of(tasks.raises.delay("stop")).error_class == "StopIteration"
+
+
+def test_a_discard_with_a_strange_reason_still_discards() -> None:
+    odd, number = tasks.raises.delay("discard"), tasks.raises.delay("discard int")
+    assert [failure_of(handle).status for handle in (odd, number)] == ["discarded", "discarded"]
+
+
+def send(*fields: bytes | str, queue: str = "default") -> None:
+    """A bare XADD, as a foreign producer may send it, and a token to wake a worker."""
+    broker = get_broker()
+    broker.connections.execute("XADD", broker.keys.lane(queue, 0), "*", *fields)
+    broker.connections.execute("RPUSH", broker.keys.queue(queue).wake, "")
+
+
+def outcomes() -> list[Outcome]:
+    return [outcome for _, outcome in get_broker().read_outcomes("0-0", 100_000) if outcome is not None]
+
+
+def buried() -> list[Outcome]:
+    return [outcome for outcome in outcomes() if outcome.reason == "malformed"]
+
+
+def outcome_of(id: bytes) -> Outcome | None:
+    found = get_broker().find([id])[0]
+    return found.outcome
+
+
+def ended(id: bytes) -> Outcome:
+    outcome = wait_for(lambda: outcome_of(id), 8)
+    assert outcome is not None
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (b"[]", b"{}"),
+        (b'["1.5", "no date"]', b"{}"),
+        (b'["1.5"]', b'{"when": "2026-01-01T00:00:00Z", "extra": 1}'),
+        (b"{}", b"{}"),
+        (b'["1.5"', b"{}"),
+        (b"", b""),
+        (b'["\xff\xfe"]', b"{}"),
+        (b"[" * 10_000 + b"]" * 10_000, b"{}"),
+        (b'["1.5", 1' + b"0" * 5_000 + b"]", b"{}"),
+        (b'["\\ud800", "x"]', b"{}"),
+        (b"[NaN, Infinity]", b"{}"),
+        (b'[null, {"a": "\\u0000"}]', b"{}"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_buried_without_retry(args: bytes, kwargs: bytes) -> None:
+    id = new_id()
+    send("i", id, "t", "tests.worker.tasks.double", "a", args, "k", kwargs)
+    outcome = ended(id)
+    assert (outcome.status, outcome.reason, outcome.attempts) == ("failed", "invalid_arguments", 0)
+    assert unpack_fields(outcome.raw)[5] == args
+
+
+MALFORMED: list[tuple[bytes | str, ...]] = [
+    ("a", "b"),
+    ("i", b"short", "t", "tests.worker.tasks.my_pid"),
+    ("i", b"0123456789abcdef", "t", b"\xff\xfe"),
+    ("i", b"0123456789abcdef", "t", ""),
+    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "v", "99"),
+    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "n", "many"),
+    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "h", "[[]]"),
+    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "o", "null"),
+    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "o", "x" * 1_000),
+]
+
+
+@pytest.mark.parametrize("fields", MALFORMED, ids=range(len(MALFORMED)))
+def test_a_malformed_entry_is_buried_with_its_raw_fields(fields: tuple[bytes | str, ...]) -> None:
+    before = len(buried())
+    send(*fields)
+    wait_for(lambda: len(buried()) > before, 8)
+    outcome = buried()[-1]
+    assert (outcome.status, outcome.attempts) == ("failed", 0)
+    expected = [field.encode() if isinstance(field, str) else field for field in fields]
+    assert unpack_fields(outcome.raw) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        '{"timeout": "soon"}',
+        '{"max_retries": "many"}',
+        '{"max_retries": null}',
+        '{"hard_timeout": []}',
+        '{"timeout": -1}',
+        '{"timeout": 1e999}',
+    ],
+)
+def test_options_on_the_wire_that_make_no_sense_are_malformed(options: str) -> None:
+    before = len(buried())
+    send("i", new_id(), "t", "tests.worker.tasks.my_pid", "o", options)
+    wait_for(lambda: len(buried()) > before, 8)
+    assert tasks.my_pid.delay().get(timeout=5)
+
+
+def test_fields_in_another_order_and_of_a_later_version_are_accepted() -> None:
+    id = new_id()
+    send("z", "of a later version", "t", "tests.worker.tasks.double_async", "i", id, "a", b'["2"]')
+    assert ended(id).result == b'"4"'
+
+
+def test_a_foreign_producers_task_in_an_unlisted_lane_is_found(ledger: Ledger) -> None:
+    broker, id = get_broker(), new_id()
+    assert not broker.connections.execute("EXISTS", broker.keys.lane("mail", 0))
+    send("i", id, "t", "tests.worker.tasks.works", "a", f'["{ledger.path}", 0]', queue="mail")
+    assert ended(id).status == "succeeded"
+
+
+def test_the_same_id_sent_twice_by_a_foreign_producer_has_one_outcome(ledger: Ledger) -> None:
+    id = new_id()
+    for _ in range(2):
+        send("i", id, "t", "tests.worker.tasks.works", "a", f'["{ledger.path}", 0.1]')
+    ended(id)
+    broker = get_broker()
+    wait_for(lambda: not broker.connections.execute("EXISTS", broker.keys.lane("default", 0)))
+    assert len([outcome for outcome in outcomes() if outcome.id == id]) == 1
