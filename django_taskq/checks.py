@@ -10,12 +10,14 @@ from django.apps import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, router
 
 from django_taskq.broker import get_broker
 from django_taskq.broker.health import problems_of
 from django_taskq.conf import Settings, get_settings
 from django_taskq.exceptions import InvalidTask, TaskqError
 from django_taskq.middleware.base import is_capable, load_middleware
+from django_taskq.models import TaskResult
 from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
 from django_taskq.registry import all_tasks
 
@@ -106,6 +108,12 @@ def _check_database(settings: Settings) -> Iterator[CheckMessage]:
             f"TASKQ['DATABASE'] is {settings.database!r}, which is not in DATABASES.",
             hint=f"Use one of {', '.join(map(repr, django_settings.DATABASES))}.",
             id="django_taskq.E003",
+        )
+    elif settings.database != DEFAULT_DB_ALIAS and router.db_for_write(TaskResult) != settings.database:
+        yield Warning(
+            f"TASKQ['DATABASE'] is {settings.database!r}, but no router sends the records there.",
+            hint='Add "django_taskq.router.TaskqRouter" to DATABASE_ROUTERS.',
+            id="django_taskq.W002",
         )
 
 

@@ -18,6 +18,7 @@ Secret = str | Callable[[], str] | None
 
 RECORD_CHOICES = ("all", "failures")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+SHORTEST_WINDOW = 15.0  # seconds; longer than a producer repeats itself
 _LONGEST = timedelta(days=36_500)
 
 
@@ -197,6 +198,16 @@ def _seconds(name: str, value: Any) -> dict[str, Any]:
     return {name: _span(value).total_seconds()}
 
 
+def _outcome_window(name: str, value: Any) -> dict[str, Any]:
+    window = _span(value).total_seconds()
+    if window < SHORTEST_WINDOW:
+        raise ValueError(
+            f"must be {SHORTEST_WINDOW:g} seconds or more, not {_shown(value)}: a producer that repeats itself after a "
+            "lost reply must still be recognised."
+        )
+    return {name: window}
+
+
 def _paths(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"must be a list of dotted paths, not {_shown(value)}.")
@@ -219,7 +230,7 @@ _PARSERS: dict[str, Parser] = {
     "RECORD": _record,
     "RETENTION": _retention,
     "RETENTION_MAX_ROWS": _whole(0),
-    "OUTCOME_WINDOW": _seconds,
+    "OUTCOME_WINDOW": _outcome_window,
     "MAX_OUTCOMES": _whole(1, optional=True),
     "MAX_PAYLOAD_BYTES": _whole(1),
     "MIDDLEWARE": _paths,

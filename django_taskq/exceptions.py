@@ -130,7 +130,9 @@ class Discard(Exception):
 
 
 class TaskTimeout(BaseException):
-    """The attempt ran into its time limit. (A BaseException, so that `except Exception` does not swallow it.)"""
+    """The attempt ran into its time limit."""
+
+    # A BaseException, so that `except Exception` does not swallow it.
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or _default_message(self))
@@ -141,7 +143,9 @@ class HardTimeout(TaskTimeout):
 
 
 class TaskCancelled(BaseException):
-    """The task was cancelled while it ran. (A BaseException, so that `except Exception` does not swallow it.)"""
+    """The task was cancelled while it ran."""
+
+    # A BaseException, so that `except Exception` does not swallow it.
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or _default_message(self))

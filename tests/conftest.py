@@ -9,7 +9,7 @@
         assert handle.get(timeout=5) == 3
         process.terminate()                          # .kill(), .kill_tree(), .freeze(), .output(), .wait(), .children()
 
-A worker gets this process's TASKQ (JSON values only); `worker(..., taskq={"OUTCOME_WINDOW": 5})` changes it there.
+A worker gets this process's TASKQ (JSON values only); `worker(..., taskq={"OUTCOME_WINDOW": 15})` changes it there.
 `tasks=["tests.worker.my_tasks"]` has it import more tasks than tests/sampleapp/tasks.py, `env={...}` adds to its
 environment, `wait=False` returns at once. Whatever a test leaves running is ended after it. A test that sets TASKQ
 itself starts from what the fixtures put there: `settings.TASKQ = {**settings.TASKQ, "RECORD": "failures"}`.

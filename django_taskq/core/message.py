@@ -87,13 +87,13 @@ class Message(msgspec.Struct, gc=False):
 
     @classmethod
     def decode(cls, fields: list[bytes]) -> Message:
-        """The message of a stream entry; raises MalformedMessage, which names the field."""
+        """The message of a stream entry; raises MalformedMessage, which names the field, or UnknownVersion."""
         if len(fields) % 2:
             raise MalformedMessage("The entry has a field without a value.")
         named = dict(zip(fields[::2], fields[1::2], strict=True))
         version = named.pop(b"v", b"1")
         if version != b"1":
-            raise MalformedMessage(f"The entry has message version {version!r}; this worker knows {VERSION}.")
+            raise _of_version(version, named)
         try:
             id, task = named.pop(b"i"), named.pop(b"t").decode()
         except (KeyError, UnicodeDecodeError) as error:
@@ -104,6 +104,46 @@ class Message(msgspec.Struct, gc=False):
         if named:
             _decode_rest(message, named)
         return message
+
+
+class UnknownVersion(MalformedMessage):
+    """The message has a later version than this process knows. `envelope` is what every version says the same way."""
+
+    def __init__(self, text: str, envelope: Message) -> None:
+        super().__init__(text)
+        self.envelope = envelope
+
+
+# Fields that mean the same in every version: a worker that cannot run a message can put it off, bury or cancel it.
+ENVELOPE = (b"i", b"t", b"r", b"l", b"d", b"e")
+UNKNOWN_SINCE = b"g"  # ms; since when the message has waited for a worker that can run it. Left out of the next attempt
+
+
+def _of_version(version: bytes, named: dict[bytes, bytes]) -> MalformedMessage:
+    text = f"The message has version {version.decode('ascii', 'replace')!r}; this worker knows {VERSION}."
+    if not version.isdigit() or len(version) > 9 or int(version) <= VERSION:
+        return MalformedMessage(text)
+    envelope = [part for name in ENVELOPE if name in named for part in (name, named[name])]
+    return UnknownVersion(text, Message.decode(envelope))
+
+
+def put_off(fields: list[bytes], since: int, enqueued: int, losses: int) -> list[bytes]:
+    """The fields of a message, of whatever version, that goes back to the schedule without having been run."""
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    named[UNKNOWN_SINCE] = b"%d" % since
+    named.setdefault(b"e", b"%d" % enqueued)
+    if losses:
+        named[b"l"] = b"%d" % losses
+    return [part for pair in named.items() for part in pair]
+
+
+def unknown_since(fields: list[bytes], now: int) -> int:
+    """Since when a message has waited for a worker that can run it; `now` (ms) where it has not, or nobody can tell."""
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    try:
+        return min(now, int(named.get(UNKNOWN_SINCE, now)))
+    except ValueError:
+        return now
 
 
 _encode_json = msgspec.json.Encoder().encode

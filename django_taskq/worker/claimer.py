@@ -155,7 +155,7 @@ class Claimer:
     def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
         to_loop = 0
         for delivery in deliveries:
-            if delivery.losses >= ALONE_FROM:
+            if (delivery.losses or b"l" in delivery.fields) and _losses(delivery) >= ALONE_FROM:
                 self._suspects.append(delivery)
                 continue
             if _is_async(delivery):
@@ -246,6 +246,13 @@ class Claimer:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
+
+
+def _losses(delivery: Delivery) -> int:
+    """Workers lost with this task, before its last retry included."""
+    fields = delivery.fields
+    before = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"l", b"0")
+    return delivery.losses + (int(before) if before.isdigit() else 0)
 
 
 def _is_async(delivery: Delivery) -> bool:

@@ -16,7 +16,7 @@ from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
 from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Attempt, Message
+from django_taskq.core.message import Attempt, Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.core.retry import decide
 from django_taskq.core.states import State
@@ -32,12 +32,11 @@ from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
 from django_taskq.worker.outcomes import failure_outcome, outcome_of, waited
+from django_taskq.worker.unknown import unknown_task, unknown_version
 
 logger = logging.getLogger("django_taskq.worker")
 
 MOST_LOSSES = 3
-UNKNOWN_GRACE = 600.0  # seconds: a new producer meets an old worker during a deployment
-UNKNOWN_SINCE = "unknown_since"  # option of a message that waits for a worker that knows its task; epoch seconds
 
 
 class Work:
@@ -78,8 +77,10 @@ class Executor:
             message = Message.decode(delivery.fields)
             task = registry.lookup(message.task)
             if task is None:
-                return self._unknown(delivery, message)
+                return unknown_task(self, delivery, message)
             work = Work(delivery, message, task, started)
+        except UnknownVersion as error:
+            return unknown_version(self, delivery, error)
         except MalformedMessage as error:
             return self._malformed(delivery, error)
         if delivery.losses or delivery.cancelled or message.expires is not None:
@@ -116,7 +117,9 @@ class Executor:
             text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
             return self._bury(work, Failure("", text, ""), "worker_lost")
         if message.expires is not None and message.first_started is None and now * 1000 >= message.expires:
-            outcome = outcome_of(self, work, State.EXPIRED, reason="It was not started before its `expires`.")
+            outcome = outcome_of(
+                self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False
+            )
             return self._complete(work, outcome)
         return None
 
@@ -130,25 +133,6 @@ class Executor:
             "?", id_to_str(id), delivery.entry.decode(), delivery.lane.queue, failure.message,
         )  # fmt: skip
         return bury(delivery, id, "malformed", encode_outcome(outcome))
-
-    def _unknown(self, delivery: Delivery, message: Message) -> Settlement:
-        """Waits for a worker that knows the task; buried after ten minutes."""
-        now = self.clock.now()
-        since = _span(message.options, UNKNOWN_SINCE, None) or now
-        message.losses += delivery.losses
-        if now - since < UNKNOWN_GRACE:
-            delay = min(60.0, max(5.0, (now - since) / 2))
-            message.options = {**message.options, UNKNOWN_SINCE: since}
-            self._keep_enqueued(delivery, message)
-            logger.warning(
-                "%s %s unknown here: no task of this name is registered; again in %.0f s, dead letter after %.0f s",
-                message.task, id_to_str(message.id), delay, UNKNOWN_GRACE - (now - since),
-            )  # fmt: skip
-            return retry(delivery, message.id, delay, message.fields())
-        text = f"No worker knew a task named {message.task!r} for {UNKNOWN_GRACE:.0f} s. Is its module imported?"
-        outcome = failure_outcome(self, delivery, message, Failure("", text, ""), "unknown_task")
-        logger.error("%s %s unknown: %s; dead letter", message.task, id_to_str(message.id), text)
-        return bury(delivery, message.id, "unknown_task", encode_outcome(outcome), self._key(message))
 
     # --- after the run ------------------------------------------------------------------------------------------------
 
@@ -181,7 +165,7 @@ class Executor:
     def failed(self, work: Work, error: BaseException) -> Settlement:
         """The task raised, ran out of time, or was cancelled."""
         if isinstance(error, TaskCancelled):
-            return self._cancelled(work, "cancelled while it ran")
+            return self._cancelled(work, "cancelled while it ran", ran=True)
         context, failure = work.context, describe(error)
         task = work.task
         decision = decide(
@@ -224,16 +208,16 @@ class Executor:
         if ran:
             self._attempted(work, failure, "timeout" if isinstance(error, TaskTimeout) else "failed")
         outcome = failure_outcome(self, work.delivery, message, failure, reason, work.started if ran else None)
-        return bury(work.delivery, message.id, reason, encode_outcome(outcome), self._key(message), then=then)
+        return bury(work.delivery, message.id, reason, encode_outcome(outcome), self.key_of(message), then=then)
 
-    def _cancelled(self, work: Work, reason: str) -> Settlement:
-        outcome = outcome_of(self, work, State.CANCELLED, reason=reason)
+    def _cancelled(self, work: Work, reason: str, *, ran: bool = False) -> Settlement:
+        outcome = outcome_of(self, work, State.CANCELLED, reason=reason, ran=ran)
         then = self._told(work, logging.INFO, reason, task_cancelled, reason=reason)
         return self._complete(work, outcome, then=then)
 
     def _complete(self, work: Work, outcome: Outcome, **more: Any) -> Settlement:
         message = work.message
-        key, ttl = self._key(message), 0
+        key, ttl = self.key_of(message), 0
         if key and outcome.status == State.SUCCEEDED:
             ttl = message.idempotency_ttl * 1000
         return complete(work.delivery, message.id, outcome.status, encode_outcome(outcome), key, ttl, **more)
@@ -245,7 +229,8 @@ class Executor:
         record = message.options.get("record") if message.options else None
         return (record or task.record or self._record) == "all" or message.run > 1
 
-    def _key(self, message: Message) -> str:
+    def key_of(self, message: Message) -> str:
+        """The full name of a message's idempotency key, or ''."""
         return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
     def _keep_enqueued(self, delivery: Delivery, message: Message) -> None:

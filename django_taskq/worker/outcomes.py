@@ -24,14 +24,13 @@ def waited(delivery: Delivery, started: float) -> int:
 
 def outcome_of(
     executor: Executor, work: Work, state: State, *, result: bytes | None = None, result_error: str = "",
-    reason: str = "", failure: Failure = _NOTHING,
+    reason: str = "", failure: Failure = _NOTHING, ran: bool = True,
 ) -> Outcome:  # fmt: skip
-    """The outcome of a run without a dead letter."""
+    """The outcome of a run without a dead letter. `ran`: this delivery's attempt began."""
     message, delivery = work.message, work.delivery
     if state is State.SUCCEEDED and not executor.recorded(message, work.task):
         return Outcome(message.id, message.run, "succeeded", False, result, result_error)
     started = executor.clock.at(work.started)
-    ran = state in (State.SUCCEEDED, State.DISCARDED)
     first, wait = message.first_started, message.waited
     if ran and first is None:
         wait = waited(delivery, started)
@@ -39,7 +38,8 @@ def outcome_of(
         message.id, message.run, state.value, True, result, result_error, message.task, delivery.lane.queue,
         delivery.lane.priority, message.args, message.kwargs, message.attempt + ran, message.losses,
         enqueued_at(message, delivery.entry), first / 1000 if first else (started if ran else None),
-        started if ran else None, executor.clock.now(), executor.worker, [*message.worker_ids, executor.worker],
+        started if ran else None, executor.clock.now(), executor.worker,
+        [*message.worker_ids, executor.worker] if ran else message.worker_ids,
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
         wait=None if wait is None else wait / 1000,
     )  # fmt: skip

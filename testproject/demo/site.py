@@ -89,8 +89,6 @@ class Site:
 
     def start_worker(self) -> str:
         arguments = ["--threads", str(settings.WORKER_CONCURRENCY), "--shutdown-timeout", "5"]
-        if settings.METRICS_PORT is not None:
-            arguments += ["--metrics-port", str(settings.METRICS_PORT)]
         self._start("worker", self.worker_log.name, "taskq_worker", *arguments)
         return f"{settings.WORKER_CONCURRENCY} threads, log in {self.worker_log}"
 

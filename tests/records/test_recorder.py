@@ -6,6 +6,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from django.db import connection
@@ -13,6 +14,7 @@ from django.db import connection
 from django_taskq import recorder as module
 from django_taskq.broker import Broker
 from django_taskq.bulk import DatabaseAway
+from django_taskq.conf import get_settings
 from django_taskq.core.ids import new_id
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerUnavailable
@@ -105,11 +107,14 @@ def test_a_recorder_that_lost_its_lease_forgets_what_it_knew(broker: Broker) -> 
     assert TaskResult.objects.count() == 1
 
 
-def test_recorded_outcomes_leave_redis_after_the_window(
-    broker: Broker, settings: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def shorten_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To nothing, which the settings refuse."""
+    monkeypatch.setattr("django_taskq.recorder.get_settings", lambda: replace(get_settings(), outcome_window=0.0))
+
+
+def test_recorded_outcomes_leave_redis_after_the_window(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     settle(broker, *[succeeded() for _ in range(1200)])
-    settings.TASKQ = {**settings.TASKQ, "OUTCOME_WINDOW": 0}  # type: ignore[attr-defined]
+    shorten_window(monkeypatch)
     recorder = Recorder(broker)
     drain(recorder)
     monkeypatch.setattr(recorder, "_trim_at", 0.0)
@@ -118,8 +123,8 @@ def test_recorded_outcomes_leave_redis_after_the_window(
     assert broker.connections.execute("HLEN", broker.keys.index) == 0
 
 
-def test_what_is_not_recorded_is_never_trimmed(broker: Broker, settings: object) -> None:
-    settings.TASKQ = {**settings.TASKQ, "OUTCOME_WINDOW": 0}  # type: ignore[attr-defined]
+def test_what_is_not_recorded_is_never_trimmed(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_window(monkeypatch)
     recorder = Recorder(broker)
     recorder.run_once()
     outcome = succeeded()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from argparse import ArgumentTypeError
@@ -25,6 +26,16 @@ def at_least(minimum: int) -> Any:
         return int(text)
 
     return parse
+
+
+def show_log() -> None:
+    """Where LOGGING says nothing about this package, its log goes to standard error."""
+    logger = logging.getLogger("django_taskq")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
 
 
 class Command(BaseCommand):
@@ -63,6 +74,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Runs until SIGTERM or Ctrl-C; a second one hurries."""
+        show_log()
         if options["reload"] and os.environ.get("DJANGO_TASKQ_RELOADED") != "1":
             os.environ["DJANGO_TASKQ_RELOADED"] = "1"
             sys.exit(run_reloading([sys.executable, *sys.argv]))
