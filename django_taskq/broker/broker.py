@@ -17,7 +17,7 @@ from django_taskq.broker.listener import Listener
 from django_taskq.broker.location import Location
 from django_taskq.broker.outcomes import OutcomeStream
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message
+from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, decode_outcome, encode_outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerUnavailable, MalformedMessage
@@ -225,6 +225,8 @@ def _priority(suffix: bytes) -> int:
 def _decode(fields: list[bytes]) -> Message | None:
     try:
         return Message.decode(fields)
+    except UnknownVersion as error:
+        return error.envelope
     except MalformedMessage:
         return None
 

@@ -10,7 +10,7 @@ from django_taskq.broker.broker import Broker, cancelled_outcome, enqueued_at
 from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message
+from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.exceptions import MalformedMessage
 
@@ -214,6 +214,8 @@ def _running_task(location: str, since: str, entries: list[Any]) -> RunningTask 
         return None  # it has ended since
     try:
         message = Message.decode(entries[0][1])
+    except UnknownVersion as error:
+        message = error.envelope
     except MalformedMessage:
         return None
     queue = location.partition(" ")[2].rpartition(":")[0]

@@ -121,7 +121,7 @@ MALFORMED: list[tuple[bytes | str, ...]] = [
     ("i", b"short", "t", "tests.worker.tasks.my_pid"),
     ("i", b"0123456789abcdef", "t", b"\xff\xfe"),
     ("i", b"0123456789abcdef", "t", ""),
-    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "v", "99"),
+    ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "v", "next"),
     ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "n", "many"),
     ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "h", "[[]]"),
     ("i", b"0123456789abcdef", "t", "tests.worker.tasks.my_pid", "o", "null"),
