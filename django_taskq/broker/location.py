@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from django.conf import settings as django_settings
@@ -84,11 +84,14 @@ class Location:
         given = dict(settings.broker_options)
         fingerprint = given.pop("ssl_fingerprint", None)
         extra.update(given)
-        if settings.broker_user or settings.broker_password:
-            extra["credential_provider"] = Credentials(settings.broker_user, settings.broker_password)
         if settings.broker_db is not None:
             extra["db"] = settings.broker_db
         pool = self._alias_pool(extra) if "://" not in settings.broker else _url_pool(self._url(), extra)
+        if settings.broker_user or settings.broker_password:
+            user, password = (pool.connection_kwargs.pop(name, None) for name in ("username", "password"))
+            pool.connection_kwargs["credential_provider"] = Credentials(
+                settings.broker_user or user, settings.broker_password or password
+            )
         if issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
             for tcp_only in ("socket_keepalive", "socket_connect_timeout"):
                 pool.connection_kwargs.pop(tcp_only, None)
@@ -129,16 +132,13 @@ def _url_pool(url: str, extra: dict[str, Any]) -> redis.ConnectionPool:
         pool = redis.ConnectionPool.from_url(url, **extra)
     except ValueError as error:
         raise ImproperlyConfigured(f"TASKQ['BROKER'] cannot be used: {error}") from error
-    if "credential_provider" in extra:
-        pool.connection_kwargs.pop("username", None)
-        pool.connection_kwargs.pop("password", None)
     pool.connection_kwargs.update({key: extra[key] for key in ("db",) if key in extra})
     return pool
 
 
 def _without_secrets(broker: str) -> str:
+    """The address without a password, wherever it stands; of the query only the database is of interest."""
     parts = urlsplit(broker)
-    if not parts.password:
-        return broker
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, f"***@{host}", parts.path, "", ""))
+    netloc = f"***@{parts.netloc.rpartition('@')[2]}" if parts.password else parts.netloc
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name == "db"])
+    return f"{parts.scheme}://{netloc}{parts.path}" + (query and f"?{query}") if parts.scheme else broker
