@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -29,7 +28,6 @@ HeaderSource = Callable[["Task[..., Any]", Message], dict[str, str]]
 _CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
 
 NOW = Moment(0, relative=True)
-BATCH = 500  # calls a round trip
 
 _header_source: HeaderSource | None = None
 
@@ -97,12 +95,8 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
             "Use using(idempotency_key=...).delay() for each."
         )
     encoded = [_encode(route, *_split(route, number, call)) for number, call in enumerate(calls)]
-    handles: list[TaskHandle[Any]] = []
-    for start in range(0, len(encoded), BATCH):
-        # Messages are made a batch at a time: a hundred thousand at once would keep the garbage collector busy.
-        submissions = [_wrap(route, *call) for call in encoded[start : start + BATCH]]
-        handles += map(partial(_accepted, route), get_broker().enqueue(submissions))
-    return handles
+    submissions = (_wrap(route, *call) for call in encoded)  # made as they leave
+    return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions)]
 
 
 def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
@@ -153,7 +147,7 @@ def _split(route: Route, number: int, call: Call) -> tuple[tuple[Any, ...], dict
 
 def _accepted(route: Route, accepted: Accepted, handle: TaskHandle[Any] | None = None) -> TaskHandle[Any]:
     """The handle, of what the broker answered."""
-    id, created = accepted
+    id, created = accepted.id, accepted.created
     state = route.first_state if created else None
     if handle is None:
         handle = TaskHandle(id, route.task, state, created)

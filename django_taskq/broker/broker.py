@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -25,12 +26,14 @@ from django_taskq.exceptions import BrokerUnavailable, MalformedMessage
 if TYPE_CHECKING:
     from django_taskq.conf import Settings
 
+T = TypeVar("T")
+
 BATCH = 500
 BATCH_BYTES = 1_048_576
 PRODUCER_PATIENCE = 10.0  # seconds; shorter than an ended task's id is remembered, so a late repetition is refused
 
 
-class Submission(NamedTuple):
+class Submission(msgspec.Struct, frozen=True, gc=False):
     """A message on its way to a queue. `delay` and `expires_in` are ms from now, `due` epoch ms, on Redis' clock."""
 
     message: Message
@@ -40,7 +43,7 @@ class Submission(NamedTuple):
     expires_in: int | None = None
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True, gc=False):
     """The id that answers for a submission; `created` is False when its idempotency key belongs to that other task."""
 
     id: bytes
@@ -78,44 +81,66 @@ class Broker(OutcomeStream):
     def enqueue(self, submissions: Sequence[Submission]) -> list[Accepted]:
         """Sends messages, at most 500 and about 1 MiB a round trip; safe to repeat, and repeated for at most 10 s."""
         if len(submissions) == 1:
-            return self._enqueue_lane(submissions)
-        accepted: list[Accepted] = [Accepted(submission.message.id, created=True) for submission in submissions]
+            arguments = self._admissions(submissions)
+            return _answers(submissions, self._run_for_producer(scripts.ENQUEUE, arguments, submissions[0].message.id))
         lanes: dict[tuple[str, int], list[int]] = {}
         for position, submission in enumerate(submissions):
             lanes.setdefault((submission.queue, submission.message.priority), []).append(position)
+        accepted: dict[int, Accepted] = {}
         for positions in lanes.values():
-            for chunk in _chunks(submissions, positions):
-                replies = self._enqueue_lane([submissions[position] for position in chunk])
-                for position, reply in zip(chunk, replies, strict=True):
-                    accepted[position] = reply
-        return accepted
+            answers = self.enqueue_lane(submissions[position] for position in positions)
+            accepted.update(zip(positions, answers, strict=True))
+        return [accepted[position] for position in range(len(submissions))]
 
-    def _enqueue_lane(self, submissions: Sequence[Submission]) -> list[Accepted]:
-        first = submissions[0]
-        arguments = [*self.lanes.head(first.queue, first.message.priority)]
-        for submission in submissions:
-            arguments += self._admission(submission)
-        taken = self._run_for_producer(scripts.ENQUEUE, arguments, first.message.id)
-        accepted = [Accepted(submission.message.id, created=True) for submission in submissions]
-        for position, owner in zip(taken[::2], taken[1::2], strict=True):
-            accepted[position] = Accepted(owner, created=False)
-        return accepted
+    def enqueue_lane(self, submissions: Iterable[Submission]) -> Iterator[Accepted]:
+        """`enqueue` for one queue and priority. While Redis takes one round trip's messages, the next are made."""
+        finish: Callable[[], list[Accepted]] | None = None
+        for chunk in _chunks(submissions):
+            arguments = self._admissions(chunk)
+            if finish is not None:
+                yield from finish()
+            finish = self._start_enqueue(chunk, arguments)
+        if finish is not None:
+            yield from finish()
+
+    def _start_enqueue(self, chunk: Sequence[Submission], arguments: list[Any]) -> Callable[[], list[Accepted]]:
+        """Sends messages, and returns what waits for the answers."""
+        started = time.monotonic()
+        run = partial(self.connections.run, scripts.ENQUEUE, arguments)
+        try:
+            reply = self.connections.start(scripts.ENQUEUE, arguments)
+        except BrokerUnavailable:
+            reply = run
+        return lambda: _answers(chunk, self._insist(reply, run, started, chunk[0].message.id))
 
     def _run_for_producer(self, script: scripts.Script, arguments: list[Any], id: bytes) -> Any:
-        started = time.monotonic()
+        run = partial(self.connections.run, script, arguments)
+        return self._insist(run, run, time.monotonic(), id)
+
+    @staticmethod
+    def _insist(first: Callable[[], T], again: Callable[[], T], started: float, id: bytes) -> T:
+        """A producer's patience with a Redis that is away: one attempt, and then others until 10 s have passed."""
         try:
-            return self.connections.run(script, arguments)
+            return first()
         except BrokerUnavailable:
             left = PRODUCER_PATIENCE - (time.monotonic() - started)
             try:
-                return retrying(lambda: self.connections.run(script, arguments), left)
+                return retrying(again, left)
             except BrokerUnavailable as error:
                 error.id = id_to_str(id)
                 raise
 
+    def _admissions(self, submissions: Sequence[Submission]) -> list[Any]:
+        """The arguments of enqueue.lua for messages of one lane."""
+        first = submissions[0]
+        arguments = [*self.lanes.head(first.queue, first.message.priority)]
+        for submission in submissions:
+            arguments += self._admission(submission)
+        return arguments
+
     def _admission(self, submission: Submission) -> list[Any]:
         """One message as broker/lua/lib/admit.lua reads it."""
-        message, _, delay, due, expires_in = submission
+        message, delay, due, expires_in = submission.message, submission.delay, submission.due, submission.expires_in
         fields = message.fields()
         when = f"+{max(0, delay)}" if delay is not None else "" if due is None else str(due)
         expires = "" if expires_in is None else str(expires_in)
@@ -231,17 +256,25 @@ def _decode(fields: list[bytes]) -> Message | None:
         return None
 
 
-def _chunks(submissions: Sequence[Submission], positions: list[int]) -> Iterator[list[int]]:
-    """Positions in groups that fit one round trip."""
-    chunk: list[int] = []
+def _answers(submissions: Sequence[Submission], taken: Sequence[Any]) -> list[Accepted]:
+    """What enqueue.lua returned, for each message: the position and owner of every idempotency key that was taken."""
+    answers = [Accepted(submission.message.id, True) for submission in submissions]
+    for position, owner in zip(taken[::2], taken[1::2], strict=True):
+        answers[position] = Accepted(owner, created=False)
+    return answers
+
+
+def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+    """In groups that fit one round trip."""
+    chunk: list[Submission] = []
     size = 0
-    for position in positions:
-        message = submissions[position].message
+    for submission in submissions:
+        message = submission.message
         weight = len(message.args) + len(message.kwargs) + 64
         if chunk and (len(chunk) >= BATCH or size + weight > BATCH_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(position)
+        chunk.append(submission)
         size += weight
     if chunk:
         yield chunk

@@ -64,29 +64,28 @@ class Connections:
     def run(self, script: Script, arguments: Sequence[Any]) -> Any:
         """One script in one round trip; `arguments` are the number of keys, the keys, the rest. Typed errors."""
         connection = self._take()
-        try:
-            reply = run_script(connection, script, arguments)
-        except Exception as error:
-            connection.disconnect()
-            raise typed(error, self.location.display) from error
-        except BaseException:
-            connection.disconnect()
-            raise
+        reply = self._guarded(connection, run_script, connection, script, arguments)
         self._idle.append(connection)
+        return reply
+
+    def start(self, script: Script, arguments: Sequence[Any]) -> Callable[[], Any]:
+        """`run` in two steps: sends the script, and returns what waits for its reply (to be called once, if at all)."""
+        connection = self._take()
+        command = (_packed(script, arguments),)
+        self._guarded(connection, connection.send_packed_command, command)
+
+        def reply() -> Any:
+            answer = self._guarded(connection, _reply, connection, script, command)
+            self._idle.append(connection)
+            return answer
+
         return reply
 
     def execute(self, *command: Any) -> Any:
         """One plain command in one round trip. Typed errors."""
         connection = self._take()
-        try:
-            connection.send_command(*command)
-            reply = connection.read_response()
-        except Exception as error:
-            connection.disconnect()
-            raise typed(error, self.location.display) from error
-        except BaseException:
-            connection.disconnect()
-            raise
+        self._guarded(connection, connection.send_command, *command)
+        reply = self._guarded(connection, connection.read_response)
         self._idle.append(connection)
         return reply
 
@@ -94,6 +93,17 @@ class Connections:
         """Closes the idle connections."""
         while self._idle:
             self._idle.pop().disconnect()
+
+    def _guarded(self, connection: redis.Connection, act: Callable[..., T], *arguments: Any) -> T:
+        """Acts on a connection, which is thrown away when anything goes wrong. Typed errors."""
+        try:
+            return act(*arguments)
+        except Exception as error:
+            connection.disconnect()
+            raise typed(error, self.location.display) from error
+        except BaseException:
+            connection.disconnect()
+            raise
 
     def _take(self) -> redis.Connection:
         try:
@@ -109,6 +119,10 @@ def run_script(connection: redis.Connection, script: Script, arguments: Sequence
     """EVALSHA on one connection; loads the script where Redis does not have it. Raises redis-py's errors."""
     command = (_packed(script, arguments),)
     connection.send_packed_command(command)
+    return _reply(connection, script, command)
+
+
+def _reply(connection: redis.Connection, script: Script, command: tuple[bytes]) -> Any:
     try:
         return connection.read_response()
     except redis.exceptions.NoScriptError:
