@@ -1,4 +1,4 @@
-"""During a deployment messages of a later version, and of tasks that only later workers know, wait for those workers."""
+"""Messages of a later version, and of tasks that only later workers know, wait until a deployment brings those."""
 
 from __future__ import annotations
 
@@ -90,7 +90,10 @@ def test_the_longer_it_has_waited_the_less_often_it_is_looked_at(task: str, fiel
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     ("task", "fields", "reason", "text"),
-    [(MY_PID, LATER, "unknown_version", "has version '2'"), ("shop.later", (), "unknown_task", "a task named 'shop.later'")],
+    [
+        (MY_PID, LATER, "unknown_version", "has version '2'"),
+        ("shop.later", (), "unknown_task", "a task named 'shop.later'"),
+    ],
 )
 def test_after_the_grace_it_is_buried_with_its_message_and_can_be_requeued(
     task: str, fields: tuple[bytes | str, ...], reason: str, text: str
