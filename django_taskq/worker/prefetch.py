@@ -9,16 +9,16 @@ import math
 
 HORIZON = 0.05  # seconds
 MOST_WAITING = 1_000
-FIRST_GUESS = 0.05  # seconds a task takes, before the first has ended
 
 
 def ahead_for(size: int, mean: float | None) -> int:
     """How many deliveries may wait for a pool of `size` places when a task took `mean` seconds lately.
 
-    None where tasks take longer than the horizon: those are claimed only for places that are free.
+    None where tasks take longer than the horizon, or nobody knows yet: those are claimed for free places only.
     """
-    seconds = FIRST_GUESS if mean is None else max(mean, 1e-6)
-    return math.floor(min(float(MOST_WAITING), size * HORIZON / seconds)) if seconds <= HORIZON else 0
+    if mean is None or mean > HORIZON:
+        return 0
+    return math.floor(min(float(MOST_WAITING), size * HORIZON / max(mean, 1e-6)))
 
 
 def room_for(size: int, busy: int, waiting: int, ahead: int) -> int:

@@ -320,3 +320,22 @@ def my_pid() -> int:
 def appends(path: str, text: str) -> None:
     with Path(path).open("a") as file:
         file.write(text + "\n")
+
+
+@task(max_retries=3, backoff=SOON)
+def fails_when_cancelled(path: str) -> None:
+    write(path, event="start")
+    try:
+        while True:
+            time.sleep(0.005)
+    except TaskCancelled:
+        raise ValueError("one error leads to another") from None
+
+
+@task(max_retries=0)
+def spins(rounds: int) -> int:
+    """Short, and nothing but Python: can be interrupted anywhere."""
+    total = 0
+    for number in range(rounds):
+        total += number
+    return total

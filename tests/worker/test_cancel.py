@@ -1,0 +1,115 @@
+"""Cancelling a task, wherever it is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from django_taskq import TaskHandle
+from django_taskq.broker import get_broker
+from django_taskq.exceptions import TaskFailed
+from tests.conftest import StartWorker
+from tests.servers import WorkerProcess, wait_for
+from tests.worker import tasks
+from tests.worker.conftest import Ledger
+
+
+def reason_of(handle: TaskHandle[Any]) -> str:
+    with pytest.raises(TaskFailed) as caught:
+        handle.get(timeout=8)
+    assert caught.value.status == "cancelled"
+    outcome = get_broker().find([handle._id])[0].outcome
+    assert outcome is not None
+    return outcome.reason
+
+
+def test_a_scheduled_task_is_cancelled_at_once(running: WorkerProcess, ledger: Ledger) -> None:
+    handle = tasks.works.using(run_after=0.3).delay(ledger.path, 0)
+    assert handle.cancel() is True
+    assert reason_of(handle)
+    time.sleep(0.4)
+    assert ledger.read() == []
+
+
+def test_a_queued_task_is_cancelled_at_once(start: StartWorker, ledger: Ledger) -> None:
+    handle, other = tasks.works.delay(ledger.path, 0, "cancelled"), tasks.works.delay(ledger.path, 0, "other")
+    assert handle.cancel() is True
+    start("--burst").wait()
+    assert [line["name"] for line in ledger.events()] == ["other"]
+    assert other.get(timeout=1) == "other"
+
+
+def test_a_thread_gets_the_exception_raised(running: WorkerProcess, ledger: Ledger) -> None:
+    handle = tasks.works.using(max_retries=3).delay(ledger.path, 30)
+    ledger.wait()
+    assert handle.cancel() is False
+    assert reason_of(handle) == "cancelled while it ran"
+    assert len(ledger.events("TaskCancelled")) == 1
+    time.sleep(0.2)
+    assert len(ledger.events()) == 1
+
+
+def test_a_coroutine_is_cancelled(running: WorkerProcess, ledger: Ledger) -> None:
+    handle = tasks.works_async.using(max_retries=3).delay(ledger.path, 30)
+    ledger.wait()
+    assert handle.cancel() is False
+    assert reason_of(handle) == "cancelled while it ran"
+    assert len(ledger.events("CancelledError")) == 1
+
+
+def test_what_runs_beside_it_goes_on(running: WorkerProcess, ledger: Ledger) -> None:
+    handles = [task.delay(ledger.path, 1.5) for task in (tasks.works, tasks.works_async) for _ in range(3)]
+    ledger.wait(6)
+    for handle in handles[::3]:
+        handle.cancel()
+    for handle in handles[::3]:
+        reason_of(handle)
+    for handle in (*handles[1:3], *handles[4:]):
+        handle.get(timeout=5)
+
+
+def test_a_task_between_two_attempts_is_cancelled_at_once(running: WorkerProcess, ledger: Ledger) -> None:
+    handle = tasks.asks_again.delay(ledger.path, 30)
+    wait_for(lambda: get_broker().find([handle._id])[0].state == "scheduled")
+    assert handle.cancel() is True
+    reason_of(handle)
+
+
+def test_a_task_that_fails_on_being_cancelled_is_not_tried_again(running: WorkerProcess, ledger: Ledger) -> None:
+    handle = tasks.fails_when_cancelled.delay(ledger.path)
+    ledger.wait()
+    assert handle.cancel() is False
+    assert reason_of(handle) == "cancelled before its next attempt"
+    assert len(ledger.events()) == 1
+
+
+def test_a_task_that_waits_in_a_worker_never_starts(start: StartWorker, ledger: Ledger) -> None:
+    start("--threads", "1")
+    tasks.my_pid.delay_many([((), {})] * 200)[-1].get(timeout=5)  # short ones: the worker will claim ahead
+    blocker = tasks.works.delay(ledger.path, 1.5, "blocker")
+    ledger.wait()
+    waiting = tasks.works.delay(ledger.path, 0, "waiting")
+    wait_for(lambda: get_broker().find([waiting._id])[0].state == "running")
+    assert waiting.cancel() is False
+    blocker.get(timeout=5)
+    assert reason_of(waiting) == "cancelled before it was run again"
+    assert [line["name"] for line in ledger.events()] == ["blocker"]
+
+
+def test_a_task_that_has_ended_cannot_be_cancelled(running: WorkerProcess) -> None:
+    handle = tasks.my_pid.delay()
+    handle.get(timeout=5)
+    assert handle.cancel() is None
+    assert handle.status == "succeeded"
+
+
+def test_no_request_is_left_behind(running: WorkerProcess, ledger: Ledger) -> None:
+    handle = tasks.works.delay(ledger.path, 1.2)
+    ledger.wait()
+    handle.cancel()
+    reason_of(handle)
+    broker = get_broker()
+    wait_for(lambda: not broker.connections.execute("EXISTS", broker.keys.cancels))
+    wait_for(lambda: not broker.connections.execute("EXISTS", broker.keys.inbox(running.ids[0])))

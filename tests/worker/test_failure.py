@@ -1,0 +1,75 @@
+"""Exceptions as text that can be stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_taskq.worker.failure import MESSAGE, TRACEBACK, clean, describe, shorten, text_of
+from tests.worker.tasks import Hopeless, NoRepr, NoStr
+
+
+def raised(error: BaseException) -> BaseException:
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def test_an_exception_is_named_by_its_dotted_path() -> None:
+    assert describe(raised(Hopeless("x")))[:2] == ("tests.worker.tasks.Hopeless", "x")
+    assert describe(raised(KeyError("x")))[:2] == ("KeyError", "'x'")
+
+
+def test_an_exception_that_was_never_raised_has_a_text_too() -> None:
+    assert describe(ValueError("x")).traceback == "ValueError: x\n"
+
+
+@pytest.mark.parametrize("error", [NoStr("a"), NoRepr("a"), BaseExceptionGroup("b", [NoStr("a")])])
+def test_an_exception_whose_str_raises_is_described_anyway(error: BaseException) -> None:
+    failure = describe(raised(error))
+    assert failure.error_class.endswith(type(error).__name__)
+    assert failure.message
+    assert failure.traceback
+
+
+def test_a_huge_message_keeps_its_beginning_and_its_end() -> None:
+    failure = describe(raised(ValueError("A" + "x" * 10_000_000 + "Z")))
+    assert len(failure.message) < MESSAGE + 100
+    assert (failure.message[0], failure.message[-1]) == ("A", "Z")
+    assert len(failure.traceback) < TRACEBACK + 100
+
+
+def test_a_deep_recursion_keeps_its_innermost_frames() -> None:
+    def recurse(depth: int) -> int:
+        return recurse(depth + 1)
+
+    with pytest.raises(RecursionError) as caught:
+        recurse(0)
+    failure = describe(caught.value)
+    assert failure.error_class == "RecursionError"
+    assert len(failure.traceback) < 20_000
+
+
+def test_a_chain_of_causes_is_shown() -> None:
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ValueError("second") from error
+    except ValueError as error:
+        text = describe(error).traceback
+    assert "KeyError: 'first'" in text
+    assert "direct cause" in text
+    assert text.endswith("ValueError: second\n")
+
+
+def test_text_that_utf_8_cannot_carry_is_escaped() -> None:
+    assert clean("a\ud800b") == r"a\ud800b"
+    assert text_of("\udfff") == r"\udfff"
+    assert describe(raised(ValueError("\ud800"))).traceback.isprintable() is False
+    describe(raised(ValueError("\ud800"))).traceback.encode()
+
+
+def test_shortening_says_how_much_is_gone() -> None:
+    assert shorten("short", 10) == "short"
+    assert shorten("a" * 50 + "b" * 50, 20) == "a" * 5 + "\n... 80 characters left out ...\n" + "b" * 15
