@@ -34,8 +34,8 @@ test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bund
 test-services: $(VENV)/.test services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
-	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" --ignore tests/core --ignore tests/typing \
-	  --ignore tests/test_demo.py --ignore tests/test_embedded.py $(ARGS)
+	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
+	  tests/broker tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
 
 # RUNLEVEL=1: the packages' own services need not run, the tests start theirs.
 services:
