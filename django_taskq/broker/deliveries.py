@@ -19,6 +19,7 @@ CLAIM_MESSAGES = 500
 CLAIM_BYTES = 1_048_576
 SETTLE_MESSAGES = 500
 SETTLE_BYTES = 1_048_576
+WAKE_MS = 10_000  # as in broker/lua/lib/wake.lua
 LOST = 0  # codes of what was not settled
 CANCEL_REQUESTED = 2
 DUPLICATE = 3
@@ -109,6 +110,17 @@ class Deliveries:
             for entry, fields in entries:
                 deliveries.append(Delivery(lane, entry, fields, losses, bool(cancelled), now))
         return Claim(time=micros / 1e6, next_due=None if due < 0 else due / 1000, deliveries=deliveries)
+
+    def get_up(self, connection: redis.Connection, woken: bytes | None) -> None:
+        """This worker sleeps no more; the token that woke it goes back to its list. Raises redis-py's errors."""
+        commands: list[tuple[Any, ...]] = [
+            ("ZREM", self.keys.queue(queue).sleepers, self.worker) for queue in self.queues
+        ]
+        if woken is not None:
+            commands += [("RPUSH", woken, ""), ("PEXPIRE", woken, WAKE_MS)]
+        connection.send_packed_command(connection.pack_commands(commands))
+        for _ in commands:
+            connection.read_response()
 
     def _lane(self, name: bytes) -> Lane:
         lane = self._lanes.get(name)

@@ -97,6 +97,7 @@ class TaskChild(Child):
         self.notes = Notes(notes_needed(options))
         self.registered = False
         self.settled = 0
+        self.idle = self.ended = False  # it found nothing more to do, in a burst; it ended in good order
         self.over_limit: list[Note] = []  # what it was killed for
         super().__init__(broker, options, others)
 

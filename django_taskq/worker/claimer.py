@@ -59,6 +59,7 @@ class Claimer:
         self._suspects: deque[Delivery] = deque()
         self._share: float | None = None
         self._asleep = self._full = False
+        self._woken: bytes | None = None  # the wake list that the last sleep ended by
         self._compare_at = 0.0
         self._wake_read, self._wake_write = os.pipe()
         self.stopping = False
@@ -84,17 +85,23 @@ class Claimer:
                     self._register()
                     registered = True
                 self._step()
+                if pause:
+                    logger.info("claiming again")
                 pause = 0.0
+                continue
             except (TaskqError, redis.exceptions.RedisError, OSError) as error:
                 if not pause:
                     logger.warning(
                         "claiming stops until Redis is back: %s", typed(error, self._connections.location.display)
                     )
-                self._disconnect()
-                pause = min(LONGEST_PAUSE, pause * 2 or 0.05)
-                self._pause(pause)
+            except Exception:
+                logger.exception("claiming failed, trying again")
+            self._disconnect()
+            pause = min(LONGEST_PAUSE, pause * 2 or 0.05)
+            self._pause(pause)
         self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")) + list(self._suspects))
         self._suspects.clear()
+        self._get_up()
         self._disconnect()
 
     def _step(self) -> None:
@@ -109,6 +116,7 @@ class Claimer:
         if time.monotonic() >= self._compare_at:
             self._compare(connection)
             return
+        idle = not self._held
         claim = self._claim(connection, wanted)
         if claim.refused:
             self._refused()
@@ -120,13 +128,13 @@ class Claimer:
             self._full = False
             self._dispatch(claim.deliveries)
         elif self._idle is not None:
-            self._end_burst()
+            self._end_burst(idle)
         else:
             self._sleep(connection, claim)
 
-    def _end_burst(self) -> None:
-        """Nothing is ready: the burst is over as soon as what runs here has ended, for it may send more."""
-        if self._held:
+    def _end_burst(self, idle: bool) -> None:
+        """Nothing is ready: the burst is over if nothing ran here when the claim was sent, for that might send more."""
+        if not idle:
             self._pause(0.01)
         elif self._idle is not None:
             self._idle()
@@ -188,8 +196,11 @@ class Claimer:
     def _release_waiting(self, seconds: float) -> None:
         """Hands on what has waited here for longer than that."""
         before = time.monotonic() - seconds
-        if self._threads.waiting() or self._loop.waiting():
-            self._release(self._threads.take_back(before) + self._loop.take_back(before))
+        for pool in (self._threads, self._loop):
+            if pool.waiting() and (late := pool.take_back(before)):
+                self._release(late)
+                if seconds:
+                    pool.durations.at_least(seconds)  # or as much would be claimed again
 
     def _release(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
@@ -217,10 +228,21 @@ class Claimer:
     def _sleep(self, connection: redis.Connection, claim: Claim) -> None:
         self._asleep = True
         seconds = LONGEST_SLEEP
+        if self._threads.waiting() or self._loop.waiting():
+            self._release_waiting(MOST_WAIT)
+            seconds = MOST_WAIT / 4
         if claim.next_due is not None:
             seconds = min(seconds, claim.next_due - self._clock.now() + 0.0005)
         if seconds > 0:
-            self._sleeper.sleep(seconds, connection, self._wake_read)
+            self._woken = self._sleeper.sleep(seconds, connection, self._wake_read)
+
+    def _get_up(self) -> None:
+        """Sleeps no more; a token that woke this worker while it was told to stop is for another."""
+        if self._asleep and self._connection is not None:
+            try:
+                self._deliveries.get_up(self._connection, self._woken)
+            except (redis.exceptions.RedisError, OSError) as error:
+                logger.debug("the sleeper's lease runs out by itself: %s", error)
 
     def _say_full(self) -> None:
         if not self._full:

@@ -117,9 +117,7 @@ class Executor:
             text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
             return self._bury(work, Failure("", text, ""), "worker_lost")
         if message.expires is not None and message.first_started is None and now * 1000 >= message.expires:
-            outcome = outcome_of(
-                self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False
-            )
+            outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
             return self._complete(work, outcome)
         return None
 

@@ -32,6 +32,11 @@ class Mean:
         mean = self.seconds
         self.seconds = seconds if mean is None else mean + SMOOTHING * (seconds - mean)
 
+    def at_least(self, seconds: float) -> None:
+        """Something is known to take longer, though it has not ended."""
+        if self.seconds is None or self.seconds < seconds:
+            self.seconds = seconds
+
 
 class ThreadPool:
     """Runs sync deliveries in `size` threads, in the order of arrival."""

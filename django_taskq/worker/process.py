@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django
 
@@ -49,7 +49,7 @@ def notes_needed(options: WorkerOptions) -> int:
 
 
 class TaskProcess:
-    """Talks to its supervisor through `pipe`: ("registered",), ("retiring", why), ("settled", n) out; words in."""
+    """Talks to its supervisor through `pipe`: words in; registered, settled n, retiring why, idle, ended out."""
 
     def __init__(self, broker: Broker, worker: str, options: WorkerOptions, notes: Notes, pipe: Connection) -> None:
         self.worker, self.options, self._pipe, self._notes = worker, options, pipe, notes
@@ -75,7 +75,9 @@ class TaskProcess:
             register=self._register, idle=self._idle if options.burst else None, refused=self._refused,
         )  # fmt: skip
         self._draining_until: float | None = None  # monotonic seconds; inf: until everything is done
+        self._sigterm = False
         self._orphaned = False
+        self._asked_to_cancel: set[bytes] = set()
         self._told = 0
         self._beat_at = 0.0
 
@@ -83,13 +85,19 @@ class TaskProcess:
         """Until it is told to stop, or has reason to."""
         random.seed()  # the fork copied the supervisor's state, and jitter must differ
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-        signal.signal(signal.SIGTERM, lambda *_: self._drain(self.options.shutdown_timeout))
+        signal.signal(signal.SIGTERM, self._terminated)
         self._claimer.start()
         while not self._done():
             self._listen()
+            if self._sigterm:
+                self._drain(self.options.shutdown_timeout)
             self._limits.check()
+            self._cancel_asked_for()
             self._report()
         self._finish()
+
+    def _terminated(self, *_: Any) -> None:
+        self._sigterm = True  # nothing more: the thread that was interrupted may hold any lock
 
     def _listen(self) -> None:
         if self._orphaned:
@@ -115,15 +123,16 @@ class TaskProcess:
         elif word == "retire":
             self._retire(rest)
         elif word == "cancel":
-            self._cancel(rest.encode())
+            self._asked_to_cancel.add(rest.encode())
 
-    def _cancel(self, location: bytes) -> None:
-        if self._limits.cancel(location):
-            return
-        delivery = self._held.get(location)
-        if delivery is not None:
-            delivery.cancelled = True  # not started: it ends as soon as a thread takes it
-            self._limits.cancel(location)  # unless one took it just now
+    def _cancel_asked_for(self) -> None:
+        """What runs is interrupted as soon as that is possible, what waits ends as soon as a thread takes it."""
+        for location in list(self._asked_to_cancel):
+            delivery = self._held.get(location)
+            if delivery is not None:
+                delivery.cancelled = True
+            if delivery is None or self._limits.cancel(location):
+                self._asked_to_cancel.discard(location)
 
     def _stop_claiming(self) -> None:
         if not self._claimer.stopping:
@@ -141,6 +150,7 @@ class TaskProcess:
             self._drain(float("inf"))
 
     def _idle(self) -> None:
+        self._tell("idle")
         self._draining_until = float("inf")
 
     def _refused(self) -> None:
@@ -163,12 +173,13 @@ class TaskProcess:
         """What still runs goes back to other workers: nothing that happens to it here counts any more."""
         self._claimer.stop()
         running: list[tuple[Slot | AsyncRun, Work]] = [*self._threads.running(), *self._loop.running()]
-        for place, work in running:
-            if place.abandon(work):
-                self._settler.put(release(work.delivery))
-        if running:
-            logger.warning("worker %s released %d running tasks to other workers", self.worker, len(running))
+        released = [work.delivery for place, work in running if place.abandon(work)]
+        for delivery in released:
+            self._settler.put(release(delivery))
+        if released:
+            logger.warning("worker %s released %d running tasks to other workers", self.worker, len(released))
         self._settler.stop(5.0)
+        self._tell("ended")
         if self._orphaned:
             self._leave_register()
 
@@ -182,13 +193,13 @@ class TaskProcess:
 
     def _report(self) -> None:
         options, settled = self.options, self._settler.settled
+        if options.max_tasks is not None and settled >= options.max_tasks:
+            self._retire(f"it has run {settled} tasks (--max-tasks)")
         if settled == self._told or time.monotonic() < self._beat_at:
             return
         self._beat_at, self._told = time.monotonic() + 1.0, settled
         self._tell("settled", settled)
-        if options.max_tasks is not None and settled >= options.max_tasks:
-            self._retire(f"it has run {settled} tasks (--max-tasks)")
-        elif options.max_memory is not None and rss(os.getpid()) > options.max_memory * 1_000_000:
+        if options.max_memory is not None and rss(os.getpid()) > options.max_memory * 1_000_000:
             self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")
 
     def _tell(self, *words: object) -> None:
@@ -207,9 +218,12 @@ class TaskProcess:
             self._beat_at = time.monotonic() + 1.0
             running = b"\n".join(note.location for note in self._notes.read())
             try:
-                self._workers.beat([Beat(self.worker, {"running": running.decode("utf-8", "replace")})])
+                replies = self._workers.beat([Beat(self.worker, {"running": running.decode("utf-8", "replace")})])
             except TaskqError as error:
                 logger.debug("beat: %s", error)
+                return
+            for request in replies[self.worker] or ():
+                self._obey(request)
 
 
 def describe(options: WorkerOptions) -> dict[str, str | int | float]:

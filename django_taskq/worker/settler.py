@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, run_scripts
 from django_taskq.broker.deliveries import CANCEL_REQUESTED, LOST, Deliveries, Settlement, refusals
 from django_taskq.broker.errors import typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
+from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.held import Held
 from django_taskq.worker.unsettled import reduced
 
@@ -37,7 +39,7 @@ class Settler:
         self._queue: deque[Settlement] = deque()
         self._something = threading.Event()
         self._connection: redis.Connection | None = None
-        self._stopping = False
+        self._stopping = threading.Event()
         self._patience: float | None = None
         self.settled = 0
         self.thread = threading.Thread(target=self._run, name="taskq-settler", daemon=True)
@@ -52,7 +54,7 @@ class Settler:
     def stop(self, patience: float) -> None:
         """Settles what is there and ends; gives up after `patience` seconds without Redis."""
         self._patience = time.monotonic() + patience
-        self._stopping = True
+        self._stopping.set()
         self._something.set()
         self.thread.join(patience + 6.0)
 
@@ -62,7 +64,7 @@ class Settler:
             self._something.clear()
             while self._queue:
                 self._flush([self._queue.popleft() for _ in range(min(len(self._queue), FLUSH))])
-            if self._stopping:
+            if self._stopping.is_set():
                 return
 
     def _flush(self, batch: list[Settlement]) -> None:
@@ -78,7 +80,20 @@ class Settler:
                 if not pause:
                     logger.warning("%d tasks wait to be settled: %s", len(batch), error)
                 pause, repeated = min(LONGEST_PAUSE, pause * 2 or 0.05), True
-                time.sleep(pause if not self._stopping else min(pause, 0.2))
+                if self._stopping.wait(pause):
+                    time.sleep(0.1)
+            except Exception as fault:  # noqa: BLE001 - the culprit is found, the others are settled
+                self._disconnect()  # half a request may be on its way
+                batch = self._isolated(batch, fault)
+
+    def _isolated(self, batch: list[Settlement], fault: Exception) -> list[Settlement]:
+        """Sends the halves of a batch that cannot even be sent, down to the culprit, which is buried in another way."""
+        if len(batch) > 1:
+            self._flush(batch[: len(batch) // 2])
+            return batch[len(batch) // 2 :]
+        logger.error("entry %s cannot be settled as it is", batch[0].delivery.location.decode(), exc_info=fault)
+        culprit = reduced(batch[0], fault)
+        return [] if culprit is None else [culprit]
 
     def _send(self, batch: list[Settlement], repeated: bool) -> list[Settlement]:
         """One pipeline. Returns what has to be settled in another way; raises when Redis is away."""
@@ -87,6 +102,8 @@ class Settler:
             if self._connection is None:
                 self._connection = self._connections.open()
             replies = run_scripts(self._connection, [call for call, _ in calls])
+        except redis.exceptions.DataError:
+            raise
         except (redis.exceptions.RedisError, OSError) as error:
             self._disconnect()
             raise typed(error, self._connections.location.display) from error
@@ -116,7 +133,7 @@ class Settler:
                 continue
             self._held.remove(settlement.delivery)
             if code is None:
-                self.settled += 1
+                self.settled += settlement.script is not scripts.RELEASE
                 if settlement.then is not None:
                     self._tell(settlement)
             elif code == LOST and not repeated:
@@ -126,11 +143,13 @@ class Settler:
         return again
 
     def _tell(self, settlement: Settlement) -> None:
+        """Logs and sends signals; a receiver may use the database."""
         try:
             if settlement.then is not None:
                 settlement.then()
-        except Exception:
+        except BaseException:  # SystemExit of a receiver passes through send_robust
             logger.exception("telling of a settled task failed")
+        close_stale_connections()
 
     def _refused(self, settlements: list[Settlement], problem: TaskqError) -> list[Settlement]:
         """Halves a batch that Redis refuses; a single culprit is buried without what made it impossible."""

@@ -19,10 +19,10 @@ class Sleeper:
         self._connection: redis.Connection | None = None
         self._client_id = 0
 
-    def sleep(self, seconds: float, other: redis.Connection, interrupt: int) -> None:
+    def sleep(self, seconds: float, other: redis.Connection, interrupt: int) -> bytes | None:
         """Sleeps until a token comes, `seconds` are over, or the file descriptor `interrupt` is readable.
 
-        `other` is an idle connection, for taking the BLPOP back.
+        Returns the list that the token came from. `other` is an idle connection, for taking the BLPOP back.
         """
         connection = self._connect()
         try:
@@ -32,7 +32,8 @@ class Sleeper:
                 if descriptor not in readable(seconds, descriptor, interrupt):
                     other.send_command("CLIENT", "UNBLOCK", self._client_id)
                     other.read_response()
-            connection.read_response()
+            reply = connection.read_response()
+            return reply[0] if reply else None
         except BaseException:
             self.close()
             raise

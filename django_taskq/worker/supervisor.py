@@ -143,6 +143,10 @@ class Supervisor:
                     child.registered = True
                 elif word == "settled":
                     child.settled = rest[0]
+                elif word == "idle":
+                    child.idle = True
+                elif word == "ended":
+                    child.ended = True
                 elif word == "retiring":
                     child.state = "retiring"
                     logger.info("worker %s makes way for a new one: %s", child.worker, rest[0])
@@ -157,15 +161,13 @@ class Supervisor:
             self._listen(child)
             self._children.remove(child)
             notes = child.notes.read()
-            if child.state == "killed":  # by this supervisor: its tasks are not to blame, but for those over a limit
+            if child.ended or child.state == "killed":  # tasks are not to blame, but for those over a hard limit
                 self._graves[child.worker] = Grave((), child.over_limit)
-            else:
+            else:  # whatever its exit code is: a task may have called os._exit(0)
                 self._graves[child.worker] = Grave([note.location for note in notes], ())
-            if code != 0 and child.state != "killed":
                 logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), len(notes))
                 self._delay_if_young(child.started)
-            elif child.state == "running" and self.options.burst:
-                self._finished += 1
+            self._finished += child.idle
             child.close()
         if self._maintenance is not None and self._maintenance.process.exitcode is not None:
             if self._stop_at is None:

@@ -6,10 +6,11 @@ from django_taskq.broker import scripts
 from django_taskq.broker.deliveries import Settlement, bury
 from django_taskq.core.message import Message, pack_fields
 from django_taskq.core.outcome import Outcome, encode_outcome
-from django_taskq.exceptions import MalformedMessage, TaskqError
+from django_taskq.exceptions import MalformedMessage
+from django_taskq.worker.failure import text_of
 
 
-def reduced(settlement: Settlement, problem: TaskqError) -> Settlement | None:
+def reduced(settlement: Settlement, problem: Exception) -> Settlement | None:
     """A dead letter with the reason `refused`, its raw message kept; None where even that was refused before."""
     delivery = settlement.delivery
     if settlement.script is scripts.RELEASE or settlement.arguments[1] == "refused":
@@ -18,9 +19,10 @@ def reduced(settlement: Settlement, problem: TaskqError) -> Settlement | None:
         message = Message.decode(delivery.fields)
     except MalformedMessage:
         message = Message(settlement.arguments[0], "?")
+    key = settlement.arguments[3] if settlement.script in {scripts.COMPLETE, scripts.BURY} else ""
     outcome = Outcome(
         message.id, message.run, "failed", True, task=message.task, queue=delivery.lane.queue,
-        error_class="django_taskq.exceptions.BrokerRefused", error_message=str(problem)[:2000], reason="refused",
+        error_class="django_taskq.exceptions.BrokerRefused", error_message=text_of(problem), reason="refused",
         raw=pack_fields(delivery.fields),
     )  # fmt: skip
-    return bury(delivery, message.id, "refused", encode_outcome(outcome))
+    return bury(delivery, message.id, "refused", encode_outcome(outcome), key)

@@ -27,9 +27,9 @@ MY_PID = "tests.worker.tasks.my_pid"
 KEY = "{taskq}:idempotency:shop.later:k"
 
 
-def send(*fields: bytes | str, task: str = MY_PID) -> TaskHandle[Any]:
+def send(*fields: bytes | str, task: str = MY_PID, id: bytes | None = None) -> TaskHandle[Any]:
     """What a later producer does: the message in its lane, its place in the index, a token for a sleeping worker."""
-    broker, id = get_broker(), new_id()
+    broker, id = get_broker(), id or new_id()
     lane = broker.keys.queue("default").lanes, broker.keys.lane("default", 0)
     entry = broker.connections.execute("XADD", lane[1], "*", "i", id, "t", task, *fields)
     broker.connections.execute("HSET", broker.keys.index, id, entry + b" default:0")
@@ -98,9 +98,9 @@ def test_the_longer_it_has_waited_the_less_often_it_is_looked_at(task: str, fiel
 def test_after_the_grace_it_is_buried_with_its_message_and_can_be_requeued(
     task: str, fields: tuple[bytes | str, ...], reason: str, text: str
 ) -> None:
-    broker = get_broker()
-    handle = send(*fields, "g", ago(UNKNOWN_GRACE + 1), "d", "k", "r", "4", task=task)
-    broker.connections.execute("SET", KEY.replace("shop.later", task), handle._id)
+    broker, id = get_broker(), new_id()
+    broker.connections.execute("SET", KEY.replace("shop.later", task), id)
+    handle = send(*fields, "g", ago(UNKNOWN_GRACE + 1), "d", "k", "r", "4", task=task, id=id)
     failure = failure_of(handle)
     assert text in str(failure)
     assert not broker.connections.execute("EXISTS", KEY.replace("shop.later", task))
