@@ -60,25 +60,23 @@ class Message(msgspec.Struct, gc=False):
             fields += ("a", self.args)
         if self.kwargs != b"{}":
             fields += ("k", self.kwargs)
-        for name, value in (
-            ("p", self.priority),
-            ("r", self.run - 1),
-            ("n", self.attempt),
-            ("l", self.losses),
-            ("e", self.enqueued),
-            ("s", self.first_started),
-            ("u", self.waited),
-            ("x", self.expires),
-        ):
-            if value:
-                fields += (name, str(value))
+        numbers = (
+            self.priority, self.run - 1, self.attempt, self.losses, self.enqueued, self.first_started, self.waited,
+            self.expires,
+        )  # fmt: skip
+        if any(numbers):
+            for name, number in zip("prnlesux", numbers, strict=True):
+                if number:
+                    fields += (name, str(number))
         if self.idempotency_key:
             fields += ("d", self.idempotency_key)
             if self.idempotency_ttl != DEFAULT_IDEMPOTENCY_TTL:
                 fields += ("y", str(self.idempotency_ttl))
-        for name, collection in (("o", self.options), ("m", self.headers), ("w", self.worker_ids), ("h", self.history)):
-            if collection:
-                fields += (name, _encode_json(collection))
+        collections = (self.options, self.headers, self.worker_ids, self.history)
+        if any(collections):
+            for name, collection in zip("omwh", collections, strict=True):
+                if collection:
+                    fields += (name, _encode_json(collection))
         return fields
 
     def remember(self, attempt: Attempt) -> None:
@@ -90,7 +88,8 @@ class Message(msgspec.Struct, gc=False):
         """The message of a stream entry; raises MalformedMessage, which names the field, or UnknownVersion."""
         if len(fields) % 2:
             raise MalformedMessage("The entry has a field without a value.")
-        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        flat = iter(fields)
+        named = dict(zip(flat, flat, strict=True))
         version = named.pop(b"v", b"1")
         if version != b"1":
             raise _of_version(version, named)
