@@ -1,0 +1,207 @@
+"""Processes that are killed, stopped, asked to stop, or brought down by a task."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tests.chaos import ledger
+from tests.chaos.catalogue import chaos
+from tests.chaos.load import MIX
+from tests.chaos.run import LIMIT, Machine, Plan, Run
+from tests.servers import wait_for
+
+TWO_EACH = ("--processes", "2", "--threads", "4")
+STOPPED = LIMIT + 6.0  # seconds: longer than the limit
+
+
+@chaos("nothing happens")
+def nothing(run: Run) -> None:
+    with run.fault("nothing"):
+        run.pause(0.0)
+
+
+def kill_task_process(run: Run, machine: Machine) -> None:
+    pid = run.chance.choice(wait_for(machine.task_pids, 10, "a registered process"))
+    with run.fault("task process killed", pids={pid}):
+        os.kill(pid, signal.SIGKILL)
+
+
+@chaos("kill -9 of a task process", Plan(arguments=TWO_EACH))
+def child_killed(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    kill_task_process(run, run.some_machine())
+
+
+@chaos("kill -9 of five task processes, one after the other", Plan(arguments=TWO_EACH, seconds=5.0, calls=700))
+def children_killed(run: Run) -> None:
+    for _ in range(5):
+        run.pause(0.3, 0.9)
+        kill_task_process(run, run.some_machine())
+
+
+@chaos("kill -9 of the only task process", Plan(machines=1))
+def only_child_killed(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    kill_task_process(run, run.machines[0])
+
+
+@chaos("kill -9 of the maintenance process")
+def maintenance_killed(run: Run) -> None:
+    for machine in run.alive():
+        run.pause(0.3, 0.9)
+        pid = machine.maintenance_pid()
+        with run.fault("maintenance killed"):
+            os.kill(pid, signal.SIGKILL)
+
+
+@chaos("kill -9 of a supervisor: its processes finish what they run")
+def supervisor_killed(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    machine = run.some_machine()
+    with run.fault("supervisor killed"):
+        machine.process.kill()
+    machine.expected_codes = {-signal.SIGKILL}
+    run.add_machine()
+
+
+@chaos("a machine dies: kill -9 of the whole process tree")
+def machine_killed(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    kill_machine(run, run.some_machine())
+    run.add_machine()
+
+
+def kill_machine(run: Run, machine: Machine) -> None:
+    with run.fault("machine killed", machines={machine.number}):
+        machine.process.kill_tree()
+    machine.expected_codes = {-signal.SIGKILL}
+
+
+@chaos("every machine dies at once, others start")
+def every_machine_killed(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    with run.fault("all killed", machines={machine.number for machine in run.machines}):
+        for machine in run.machines:
+            machine.process.signal_group(signal.SIGKILL)
+    for machine in run.machines:
+        machine.expected_codes = {-signal.SIGKILL}
+    run.pause(1.0)
+    for _ in range(2):
+        run.add_machine()
+
+
+@chaos("a task process is stopped for 5 s (SIGSTOP)")
+def child_stopped(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    pid = run.chance.choice(run.some_machine().task_pids())
+    with run.fault("task process stopped", until_end=True):
+        stop(run, pid, 5.0)
+
+
+@chaos("a task process is stopped for longer than the limit, then goes on", Plan(seconds=20.0, calls=1500))
+def child_stopped_long(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    pid = run.chance.choice(run.some_machine().task_pids())
+    with run.fault("task process stopped", pids={pid}):
+        stop(run, pid, STOPPED)
+
+
+@chaos("a machine is stopped for longer than the limit, then goes on", Plan(seconds=20.0, calls=1500))
+def machine_stopped_long(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    machine = run.some_machine()
+    with run.fault("machine stopped", machines={machine.number}):
+        machine.process.freeze()
+        run.pause(STOPPED)
+        machine.process.thaw()
+
+
+@chaos("a supervisor is stopped for longer than the limit, then goes on", Plan(seconds=20.0, calls=1500))
+def supervisor_stopped_long(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    machine = run.some_machine()
+    with run.fault("supervisor stopped", machines={machine.number}):
+        stop(run, machine.process.pid, STOPPED)
+
+
+def stop(run: Run, pid: int, seconds: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    run.pause(seconds)
+    os.kill(pid, signal.SIGCONT)
+
+
+@chaos("SIGTERM: what runs is finished, the rest goes to others")
+def sigterm(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    machine = run.some_machine()
+    run.add_machine()
+    with run.fault("SIGTERM"):
+        machine.process.terminate()
+
+
+LONG = {**MIX, "long": 10}
+
+
+@chaos("SIGTERM, and tasks that outlast --shutdown-timeout", Plan(
+    arguments=("--threads", "4", "--shutdown-timeout", "1"), mix=LONG, calls=200
+))  # fmt: skip
+def sigterm_over_the_grace(run: Run) -> None:
+    run.pause(1.0, 2.0)
+    machine = run.some_machine()
+    run.add_machine()
+    with run.fault("SIGTERM over the grace", machines={machine.number}):
+        machine.process.terminate()
+
+
+@chaos("SIGTERM twice", Plan(mix=LONG, calls=200))
+def sigterm_twice(run: Run) -> None:
+    run.pause(1.0, 2.0)
+    machine = run.some_machine()
+    run.add_machine()
+    with run.fault("SIGTERM twice", machines={machine.number}):
+        machine.process.signal(signal.SIGTERM)
+        run.pause(0.2)
+        machine.process.terminate()
+
+
+@chaos("tasks that bring down their process: os._exit, segmentation fault, kill -9", Plan(
+    arguments=TWO_EACH, mix={**MIX, "crashes": 2}, seconds=6.0
+))  # fmt: skip
+def crashing_tasks(run: Run) -> None:
+    run.pause(0.0)  # the load does it
+
+
+@chaos("processes are replaced all the time (--max-tasks 40)", Plan(arguments=("--threads", "4", "--max-tasks", "40")))
+def recycled(run: Run) -> None:
+    run.pause(0.0)
+
+
+@chaos("a producer is killed between the sending and the answer")
+def producer_killed(run: Run) -> None:
+    first = 100_000
+    producer = run.producer(str(run.seed + 1), "1000", "10", str(first))
+    wait_for(lambda: any(line["number"] > first for line in ledger.read(run.books.sent)), 20, "the other producer")
+    run.pause(0.1, 0.5)
+    with run.fault("producer killed"):
+        run.wait_fired(run.arm("enqueue.after"))
+        code = producer.wait(30)
+    if code != -signal.SIGKILL:
+        run.problems.append(f"the producer was not killed: exit code {code}")
+
+
+@chaos("whoever requeues dead letters is killed between Redis and the row, then requeues again", Plan(
+    mix={**MIX, "fails_once": 5}
+))  # fmt: skip
+def requeue_killed(run: Run) -> None:
+    run.pause(1.0, 1.5)
+    with run.fault("requeue killed"):
+        for _ in range(3):
+            armed = run.arm("requeue.after")
+            run.producer("requeue").wait(30)
+            run.wait_fired(armed)
+    run.load_thread.join(60)
+    both = [run.producer("requeue"), run.producer("requeue")]
+    for process in both:
+        if code := process.wait(30):
+            run.problems.append(f"requeueing ended with exit code {code}")

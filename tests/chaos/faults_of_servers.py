@@ -1,0 +1,200 @@
+"""What happens to Redis and to the database; and several faults at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+
+import redis
+from django.db import connection
+
+from tests.chaos.catalogue import chaos
+from tests.chaos.faults_of_processes import TWO_EACH, kill_task_process, stop
+from tests.chaos.load import MIX
+from tests.chaos.run import KEYS, LIMIT, Plan, Run
+
+ALWAYS = {"appendfsync": "always"}
+
+
+def kill_redis(run: Run, *, loses: bool, seconds: tuple[float, float] = (0.3, 1.5)) -> None:
+    with run.fault("Redis killed", loses=loses, everywhere=loses, until_end=True):
+        run.server.kill()
+        run.pause(*seconds)
+        run.server.start()
+
+
+@chaos("Redis: kill -9, appendfsync always", Plan(redis=ALWAYS, seconds=5.0))
+def redis_killed_always(run: Run) -> None:
+    for _ in range(2):
+        run.pause(0.8, 1.5)
+        kill_redis(run, loses=False)
+
+
+@chaos("Redis: kill -9, appendfsync everysec", Plan(seconds=5.0))
+def redis_killed_everysec(run: Run) -> None:
+    for _ in range(2):
+        run.pause(0.8, 1.5)
+        kill_redis(run, loses=True)
+
+
+@chaos("Redis: restarted in good order", Plan(seconds=5.0))
+def redis_restarted(run: Run) -> None:
+    run.pause(0.8, 1.5)
+    with run.fault("Redis restarted", until_end=True):
+        run.server.restart()
+
+
+@chaos("Redis: away for 30 s, with tasks running", Plan(seconds=2.0, mix={**MIX, "long": 5}, calls=150, redis=ALWAYS))
+def redis_away(run: Run) -> None:
+    run.pause(1.0, 1.5)
+    kill_redis(run, loses=False, seconds=(30.0, 30.0))
+
+
+@chaos("Redis: hangs for 4 s (SIGSTOP)", Plan(seconds=6.0))
+def redis_hangs(run: Run) -> None:
+    freeze_redis(run, 4.0)
+
+
+@chaos("Redis: hangs for 20 s, longer than every time-out", Plan(seconds=6.0, calls=200))
+def redis_hangs_long(run: Run) -> None:
+    freeze_redis(run, LIMIT + 5)
+
+
+def freeze_redis(run: Run, seconds: float) -> None:
+    run.pause(0.5, 1.5)
+    with run.fault("Redis hangs", until_end=True):
+        run.server.freeze()
+        run.pause(seconds)
+        run.server.thaw()
+
+
+@chaos("Redis: one client's script runs for 4 s, others hear BUSY", Plan(seconds=6.0))
+def redis_busy(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    source = "local t = redis.call('TIME')[1] + 4 while redis.call('TIME')[1] + 0 < t do end return 1"
+    with run.fault("BUSY", until_end=True), run.server.client(socket_timeout=20) as client:
+        client.config_set("busy-reply-threshold", 50)
+        with contextlib.suppress(redis.RedisError):
+            client.eval(source, 0)
+
+
+@chaos("Redis: READONLY for 3 s, as after a failover", Plan(seconds=6.0))
+def redis_readonly(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    with run.fault("READONLY", until_end=True), run.server.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        run.pause(3.0)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@chaos("Redis: SCRIPT FLUSH, twenty times")
+def scripts_flushed(run: Run) -> None:
+    with run.server.client() as client:
+        for _ in range(20):
+            run.pause(0.05, 0.15)
+            with run.fault("SCRIPT FLUSH"):
+                client.script_flush()
+
+
+@chaos("Redis: CLIENT KILL of everybody, ten times")
+def clients_killed(run: Run) -> None:
+    with run.server.client() as client:
+        for _ in range(10):
+            run.pause(0.1, 0.3)
+            with run.fault("CLIENT KILL"):
+                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+@chaos("Redis: memory full for 3 s: producers are refused, workers drain", Plan(seconds=6.0))
+def redis_full(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    with run.server.client() as client:
+        with run.fault("full"):
+            client.config_set("maxmemory", "1mb")
+            run.pause(3.0)
+        client.config_set("maxmemory", "0")
+
+
+@chaos("Redis: FLUSHALL", Plan(seconds=6.0))
+def flushed(run: Run) -> None:
+    run.pause(1.0, 2.0)
+    with run.fault("FLUSHALL", loses=True, everywhere=True):
+        run.server.flush()
+
+
+@chaos("Redis: a consumer group is destroyed, five times")
+def group_destroyed(run: Run) -> None:
+    lane = KEYS.lane("default", 0)
+    with run.server.client() as client:
+        for _ in range(5):
+            run.pause(0.1, 0.5)
+            # What was pending is delivered again, while those who had it still run it.
+            with run.fault("XGROUP DESTROY", everywhere=True), contextlib.suppress(redis.ResponseError):
+                client.xgroup_destroy(lane, "workers")
+
+
+@chaos("database: locked for 6 s")
+def database_locked(run: Run) -> None:
+    run.pause(0.3, 1.0)
+    with run.fault("database locked"):
+        if connection.vendor == "sqlite":
+            with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=10)) as other:
+                other.execute("BEGIN EXCLUSIVE")
+                run.pause(6.0)
+                other.rollback()
+        else:
+            from django.db import transaction
+
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("LOCK TABLE django_taskq_taskresult IN ACCESS EXCLUSIVE MODE")
+                run.pause(6.0)
+
+
+@chaos("database: every connection is ended, ten times (PostgreSQL)")
+def database_cut(run: Run) -> None:
+    for _ in range(10):
+        run.pause(0.1, 0.3)
+        if connection.vendor == "postgresql":
+            with run.fault("connections ended"), connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+
+
+@chaos("a storm: eight faults at random in ten seconds", Plan(
+    arguments=TWO_EACH, seconds=10.0, calls=800, mix={**MIX, "crashes": 0.5}, redis=ALWAYS, constants={"limit": 6}
+))  # fmt: skip
+def storm(run: Run) -> None:
+    faults = [
+        lambda: kill_task_process(run, run.some_machine()),
+        lambda: kill_redis(run, loses=False),
+        lambda: freeze_redis(run, 2.0),
+        lambda: run.server.client().script_flush(),
+        lambda: [machine.proxy.cut_all() for machine in run.machines],
+        lambda: run.some_machine().proxy.half_open(),
+        lambda: os.kill(run.some_machine().maintenance_pid(), signal.SIGKILL),
+        lambda: stop_task_process(run),
+        lambda: replace_machine(run),
+        lambda: run.arm(run.chance.choice(["claim.after", "complete.before", "complete.after", "commit.after"])),
+    ]
+    for fault in run.chance.sample(faults, 8):
+        run.pause(0.2, 0.8)
+        fault()
+
+
+def stop_task_process(run: Run) -> None:
+    pids = run.some_machine().task_pids()
+    if pids:
+        with run.fault("task process stopped", pids={pids[0]}), contextlib.suppress(ProcessLookupError):
+            stop(run, pids[0], 3.0)
+
+
+def replace_machine(run: Run) -> None:
+    machine = run.some_machine()
+    run.add_machine()
+    with run.fault("machine killed", machines={machine.number}):
+        machine.process.kill_tree()
+    machine.expected_codes = {-signal.SIGKILL}

@@ -1,0 +1,100 @@
+"""What chaos adds to a worker's process: named points between any two steps, where the process may be made to die.
+
+Imported with the tasks (TASKQ_TEST_TASKS), so that production code holds no hooks. Every script call has a point before
+and after it, named after the script: `claim.after` lies between the reply and its first task, `complete.before` between
+a task's end and its settlement. So have `dispatch`, `run` (a task's body, with its middleware) and `commit` (the
+recorder's transaction).
+
+A point is armed by a file of its name, from outside and at any time (points.py). Taking the file away decides which
+process it hits: one file, one fault.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import ledger
+
+MACHINE = int(os.environ["CHAOS_MACHINE"])
+BOOKS = ledger.Books(Path(os.environ["CHAOS_DIRECTORY"]))
+PLACES = [str(BOOKS.directory / f"armed-{MACHINE}"), str(BOOKS.directory / "armed-any")]
+
+
+def reached(*points: str) -> None:
+    """Does what the points are armed with, if they are; each once."""
+    for place in PLACES:
+        for point in points:
+            try:
+                os.rename(f"{place}/{point}", taken := f"{place}/{point}.{os.getpid()}.{time.monotonic_ns()}")  # noqa: PTH104
+            except FileNotFoundError:
+                continue
+            _act(point, **json.loads(Path(taken).read_text()))
+
+
+def _act(point: str, action: str, seconds: float) -> None:
+    ledger.append(
+        BOOKS.faults, point=point, action=action, seconds=seconds, pid=os.getpid(), group=os.getpgrp(), machine=MACHINE
+    )
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "kill machine":
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    elif action == "stop":
+        subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif action == "sleep":
+        time.sleep(seconds)
+
+
+def _around(module: str, path: str, points: Callable[..., Iterable[str]]) -> None:
+    """Wraps a function, found by its name, with points before and after it."""
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(f"django_taskq.{module}"))
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        named = set(points(*args))
+        reached(*(f"{point}.before" for point in named))
+        result = inner(*args, **kwargs)
+        if hasattr(result, "__await__"):
+            return _awaited(result, named)
+        reached(*(f"{point}.after" for point in named))
+        return result
+
+    setattr(owner, name, wrapper)
+
+
+async def _awaited(result: Any, named: set[str]) -> Any:
+    value = await result
+    reached(*(f"{point}.after" for point in named))
+    return value
+
+
+def install() -> None:
+    """Puts the points in, and the constants that a run shortens."""
+    for module in ("broker.connection", "broker.deliveries"):
+        _around(module, "run_script", lambda connection, script, *rest: [script.name])
+    _around("worker.settler", "run_scripts", lambda connection, calls: [script.name for script, _ in calls])
+    _around("worker.claimer", "Claimer._dispatch", lambda *_: ["dispatch"])
+    _around("worker.pools", "ThreadPool.call", lambda *_: ["run"])
+    _around("worker.loop", "LoopPool.call", lambda *_: ["run"])
+    _around("bulk", "Writer._commit", lambda *_: ["commit"])
+    shortened = json.loads(os.environ.get("CHAOS_CONSTANTS", "{}"))
+    if "limit" in shortened:
+        reclaimer = importlib.import_module("django_taskq.worker.reclaimer").Reclaimer
+        reclaimer.__init__.__defaults__ = (shortened["limit"],)
+    if "lease" in shortened:
+        importlib.import_module("django_taskq.recorder").LEASE_MS = int(shortened["lease"] * 1000)
+
+
+install()

@@ -1,0 +1,90 @@
+"""The tasks of the load, each of a kind whose end is known beforehand (kinds.py). Their bodies keep the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django_taskq import Discard, current_task, task
+from tests.chaos import ledger
+
+SOON = [0.1]  # seconds until the next attempt
+
+
+@contextmanager
+def kept(number: int) -> Iterator[None]:
+    """Writes down that the body begins and that it ends."""
+    context, books = current_task(), ledger.Books(Path(os.environ["CHAOS_DIRECTORY"]))
+    about = {"id": context.id, "number": number, "pid": os.getpid(), "machine": int(os.environ["CHAOS_MACHINE"])}
+    ledger.append(books.bodies, what="start", **about, run=context.run, attempt=context.attempt, losses=context.losses)
+    try:
+        yield
+    finally:
+        ledger.append(books.bodies, what="end", **about)
+
+
+@task
+def quick(number: int) -> int:
+    with kept(number):
+        return number
+
+
+@task
+def works(number: int, seconds: float) -> None:
+    with kept(number):
+        time.sleep(seconds)
+
+
+@task
+async def waits(number: int, seconds: float) -> None:
+    with kept(number):
+        await asyncio.sleep(seconds)
+
+
+@task(max_retries=5, backoff=SOON)
+def stumbles(number: int, times: int) -> None:
+    """Fails so many times."""
+    with kept(number):
+        if current_task().attempt <= times:
+            raise ValueError("not yet")
+
+
+@task(max_retries=1, backoff=SOON)
+def fails(number: int) -> None:
+    with kept(number):
+        raise ValueError("never")
+
+
+@task(max_retries=0)
+def fails_once(number: int) -> None:
+    """Succeeds when its dead letter has been requeued."""
+    with kept(number):
+        if current_task().run == 1:
+            raise ValueError("not in this run")
+
+
+@task
+def gives_up(number: int) -> None:
+    with kept(number):
+        raise Discard("as agreed")
+
+
+@task
+def crashes(number: int, how: str) -> None:
+    """Takes its process along, the first time."""
+    with kept(number):
+        if current_task().losses:
+            return
+        books = ledger.Books(Path(os.environ["CHAOS_DIRECTORY"]))
+        ledger.append(books.faults, point="task", action="kill", seconds=0.0, pid=os.getpid(), machine=-1)
+        if how == "exit":
+            os._exit(3)
+        elif how == "segfault":
+            ctypes.string_at(0)
+        os.kill(os.getpid(), signal.SIGKILL)

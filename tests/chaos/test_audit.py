@@ -1,0 +1,139 @@
+"""The account itself: each kind of wrong must be seen, or a clean table means nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.chaos.audit import Books, Fault, Report, audit
+from tests.chaos.ledger import Start
+
+
+@dataclass
+class Settled:
+    id: str
+    run: int = 1
+    status: str = "succeeded"
+
+
+def start(at: float, number: int = 1, pid: int = 10, machine: int = 0, attempt: int = 1) -> Start:
+    return Start(at, number, f"id-{number}", 1, attempt, 0, pid, machine)
+
+
+def sent(number: int = 1, kind: str = "quick", at: float = 1.0, **more: Any) -> list[dict[str, Any]]:
+    call = {"number": number, "kind": kind, "at": at}
+    return [{"what": "tries", **call}, {"what": "accepted", "id": f"id-{number}", "created": True, **call, **more}]
+
+
+def books(**changes: Any) -> Books:
+    """One task that was sent, ran and succeeded."""
+    values: dict[str, Any] = {
+        "sent": sent(), "starts": [start(2.0)], "ends": [(2.1, "id-1")], "outcomes": [Settled("id-1")],
+        "rows": [("id-1", 1, "succeeded", "", 1)], "dead": [],
+    }  # fmt: skip
+    return Books(**{**values, **changes})
+
+
+def only_problem(report: Report) -> str:
+    assert len(report.problems) == 1, report.problems
+    return report.problems[0]
+
+
+def test_a_clean_run_has_no_problems() -> None:
+    report = audit(books(), [])
+    assert report.problems == []
+    assert (report.accepted, report.ends["succeeded"], report.lost, report.twice, report.repeated) == (1, 1, 0, 0, 0)
+
+
+def test_an_accepted_task_without_an_end_is_lost() -> None:
+    report = audit(books(rows=[], outcomes=[]), [])
+    assert only_problem(report).startswith("lost: quick id-1")
+    assert report.lost == 1
+
+
+def test_what_redis_forgot_with_a_fault_that_makes_it_forget_is_counted_apart() -> None:
+    report = audit(books(sent=sent(at=9.5), rows=[], outcomes=[]), [Fault("kill -9", 10.0, 10.2, loses=True)])
+    assert report.problems == []
+    assert (report.lost, report.forgotten, report.loss_window) == (0, 1, pytest.approx(0.7))
+
+
+def test_two_outcomes_of_one_run() -> None:
+    report = audit(books(outcomes=[Settled("id-1"), Settled("id-1")]), [])
+    assert only_problem(report) == "settled 2 times: id-1 run 1"
+    assert report.twice == 1
+
+
+def test_a_row_that_says_otherwise_than_the_outcome() -> None:
+    report = audit(books(sent=sent(kind="expires"), outcomes=[Settled("id-1", status="expired")]), [])
+    assert only_problem(report) == "id-1 was settled as expired and recorded as succeeded"
+
+
+def test_an_end_that_the_task_cannot_have() -> None:
+    report = audit(books(rows=[("id-1", 1, "discarded", "", 1)], outcomes=[]), [])
+    assert only_problem(report).startswith("quick id-1 ended as discarded")
+
+
+def test_a_failure_without_its_dead_letter() -> None:
+    failed = {"sent": sent(kind="fails"), "rows": [("id-1", 1, "failed", "failed", 2)], "outcomes": []}
+    assert "with 0 dead letters" in only_problem(audit(books(**failed), []))
+    assert audit(books(**failed, dead=[("id-1", 1)]), []).problems == []
+
+
+def test_a_cancelled_task_that_succeeded_after_all() -> None:
+    cancelled = [*sent(kind="cancelled"), {"what": "cancels", "number": 1, "id": "id-1", "answer": True, "at": 1.5}]
+    assert "ended as succeeded" in only_problem(audit(books(sent=cancelled), []))
+
+
+def test_a_repeated_start_needs_a_fault_between_the_two() -> None:
+    twice = books(starts=[start(2.0), start(4.0, pid=11)])
+    report = audit(twice, [])
+    assert only_problem(report).startswith("started again without a reason, 2.00 s later: id-1")
+    killed = Fault("kill", 3.0, 3.0, pids=frozenset({10}))
+    report = audit(twice, [killed])
+    assert (report.problems, report.repeated) == ([], 1)
+    for unrelated in (
+        Fault("another process", 3.0, 3.0, pids=frozenset({12})),
+        Fault("too late", 5.0, 5.0, pids=frozenset({10})),
+        Fault("too early", 1.0, 1.0, machines=frozenset({0})),
+        Fault("a lost reply", 3.0, 3.0),
+    ):
+        assert audit(twice, [unrelated]).problems, unrelated.name
+
+
+def test_the_next_attempt_is_not_a_repeated_start() -> None:
+    assert audit(books(starts=[start(2.0), start(4.0, attempt=2)]), []).problems == []
+
+
+def test_a_task_that_nobody_sent() -> None:
+    assert only_problem(audit(books(sent=[], outcomes=[]), [])) == "nobody was told of id-1 (call 1, succeeded)"
+
+
+def test_a_producer_that_was_not_told_may_have_sent_it() -> None:
+    tried = [{"what": "tries", "number": 1, "kind": "quick", "at": 1.0}]
+    report = audit(books(sent=tried), [])
+    assert (report.problems, report.accepted) == ([], 0)
+
+
+def test_a_refused_call_must_not_have_been_sent() -> None:
+    refused = [sent()[0], {"what": "refused", "number": 1, "kind": "quick", "at": 1.1}]
+    assert only_problem(audit(books(sent=refused), [])).startswith("nobody was told of id-1")
+
+
+def test_one_call_that_ran_as_two_tasks() -> None:
+    other = start(2.0)._replace(id="id-2")
+    problems = audit(books(starts=[start(2.0), other]), []).problems
+    assert any(problem == "call 1 ran as 2 tasks" for problem in problems)
+
+
+def test_recovery_lasts_until_the_last_task_that_was_on_its_way_has_started() -> None:
+    starts = [start(2.0), start(7.0, pid=11), start(2.5, number=2), start(11.0, number=3)]
+    calls = [*sent(1), *sent(2), *sent(3, at=9.0)]
+    rows = [(f"id-{number}", 1, "succeeded", "", 1) for number in (1, 2, 3)]
+    ends = [(7.1, "id-1"), (8.0, "id-2"), (11.1, "id-3")]
+    killed = Fault("kill", 3.0, 3.5, pids=frozenset({10}))
+    run = books(sent=calls, starts=starts, rows=rows, ends=ends)
+    assert audit(run, [killed]).recovered == pytest.approx(4.0)
+    killed.until_end = True
+    assert audit(run, [killed]).recovered == pytest.approx(3.5)
