@@ -113,19 +113,19 @@ class Inspector:
         for lane in self.connections.execute("ZRANGE", self.keys.queue(queue).lanes, 0, -1):
             cursor = "-"
             while entries := self.connections.execute("XRANGE", lane, cursor, "+", "COUNT", PURGE_BATCH):
-                purged += self._cancel([_id_of(fields) for _, fields in entries], reason)
+                purged += self.cancel([_id_of(fields) for _, fields in entries], reason)
                 cursor = f"({entries[-1][0].decode()}"
         offset = 0
         while ids := self.connections.execute(
             "ZRANGE", self.keys.queue(queue).scheduled, offset, offset + PURGE_BATCH - 1
         ):
-            count = self._cancel(ids, reason)
+            count = self.cancel(ids, reason)
             purged += count
             offset += len(ids) - count
         return purged
 
-    def _cancel(self, ids: Sequence[bytes], reason: str) -> int:
-        """Cancels what no worker holds."""
+    def cancel(self, ids: Sequence[bytes], reason: str) -> int:
+        """Cancels what no worker holds; how many that were. A batch is one round trip: give it 500 at most."""
         now = self.broker.time()
         calls: list[Call] = []
         for found in self.broker.find([id for id in ids if id]):

@@ -5,27 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from argparse import ArgumentTypeError
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from django_taskq.broker import get_broker
 from django_taskq.conf import get_settings
+from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.worker.options import WorkerOptions
 from django_taskq.worker.reload import run_reloading
 from django_taskq.worker.supervisor import Supervisor
-
-
-def at_least(minimum: int) -> Any:
-    """An argparse type: a whole number with a lower bound."""
-
-    def parse(text: str) -> int:
-        if not text.lstrip("-").isdigit() or int(text) < minimum:
-            raise ArgumentTypeError(f"{text!r} must be a whole number, {minimum} or more")
-        return int(text)
-
-    return parse
 
 
 def show_log() -> None:
@@ -38,7 +27,7 @@ def show_log() -> None:
         logger.setLevel(logging.INFO)
 
 
-class Command(BaseCommand):
+class Command(TaskqCommand):
     help = "Runs tasks until it is stopped. Start it on as many machines as you like."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -78,6 +67,8 @@ class Command(BaseCommand):
         if options["reload"] and os.environ.get("DJANGO_TASKQ_RELOADED") != "1":
             os.environ["DJANGO_TASKQ_RELOADED"] = "1"
             sys.exit(run_reloading([sys.executable, *sys.argv]))
+        import django_taskq.bench.tasks  # noqa: F401  (every worker runs what taskq_bench sends)
+
         declared = get_settings().queues
         queues = tuple(options["queues"].split(",")) if options["queues"] else tuple(declared)
         for queue in queues:

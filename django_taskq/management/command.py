@@ -1,0 +1,75 @@
+"""What the commands share: errors in one line, a quiet end at Ctrl-C and at a closed pipe, questions, numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, InterfaceError
+
+from django_taskq.exceptions import TaskqError
+
+CLOSED_PIPE, INTERRUPTED = 141, 130  # exit codes, as of a shell's own commands
+
+
+class TaskqCommand(BaseCommand):
+    """Exit codes: 0, 1 with a line of text, 2 for wrong options."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Runs the command; what the queue or the database refuses is a CommandError."""
+        try:
+            output = super().execute(*args, **options)
+            self.stdout.flush()
+        except TaskqError as error:
+            raise CommandError(str(error)) from error
+        except (DatabaseError, InterfaceError) as error:
+            raise CommandError(f"The database cannot be used: {error}") from error
+        except BrokenPipeError:
+            # Whoever reads has seen enough. Python flushes once more at exit, and must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(CLOSED_PIPE)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted.", returncode=INTERRUPTED) from None
+        return output
+
+    def confirm(self, question: str, *, answer: str = "y") -> None:
+        """Asks on a terminal; CommandError for any other answer, and where nobody can be asked."""
+        if not sys.stdin.isatty():
+            raise CommandError(f"{question} Nobody can answer here: give --yes.")
+        hint = "[y/N]" if answer == "y" else f"Type {answer} to go on:"
+        self.stderr.write(f"{question} {hint} ", style_func=str, ending="")
+        self.stderr.flush()
+        given = sys.stdin.readline().strip()
+        if given != answer and (answer, given) != ("y", "Y"):
+            raise CommandError("Nothing was changed.")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """An argparse type: a whole number with a lower bound."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum:
+            raise ArgumentTypeError(f"{text!r} must be a whole number, {minimum} or more")
+        return number
+
+    return parse
+
+
+def positive(text: str) -> float:
+    """An argparse type: a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1e9:
+        raise ArgumentTypeError(f"{text!r} must be a number above 0")
+    return number
