@@ -1,7 +1,7 @@
 """The test project's settings, cut off from this machine: no .env file, no broker until a fixture names one.
 
 Worker processes started by the `worker` fixture use these too; TASKQ_TEST_SETTINGS (JSON) is merged into TASKQ there,
-and the modules in TASKQ_TEST_TASKS (comma-separated) are imported for the tasks they hold.
+the modules in TASKQ_TEST_TASKS (comma-separated) are imported for the tasks they hold, and TASKQ_TEST_APP is an app.
 """
 
 import json
@@ -16,7 +16,7 @@ os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 from testproject.settings import *  # noqa: F403
 from testproject.settings import INSTALLED_APPS, TASKQ
 
-INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp"]
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp", *filter(None, [os.environ.get("TASKQ_TEST_APP")])]
 TASKQ = {**TASKQ, **json.loads(os.environ.get("TASKQ_TEST_SETTINGS", "{}"))}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

@@ -44,16 +44,17 @@ SMOOTHING = 0.2  # weight of the newest claim in the share of async messages
 
 
 class Claimer:
-    """`stop()` from any thread. `idle` is called when a burst finds nothing, `refused` when it counts as dead."""
+    """`stop()` from any thread. It ends by itself, too, and says why: `idle` when a burst finds nothing more, `enough`
+    after `most` messages, `refused` when this worker was declared dead."""
 
     def __init__(
         self, connections: Connections, deliveries: Deliveries, held: Held, settler: Settler, threads: ThreadPool,
-        loop: LoopPool, clock: Clock, room: threading.Event, *, register: Callable[[], None],
-        idle: Callable[[], None] | None, refused: Callable[[], None],
+        loop: LoopPool, clock: Clock, room: threading.Event, *, most: int | None, register: Callable[[], None],
+        idle: Callable[[], None] | None, enough: Callable[[], None], refused: Callable[[], None],
     ) -> None:  # fmt: skip
         self._connections, self._deliveries, self._held, self._settler = connections, deliveries, held, settler
         self._threads, self._loop, self._clock, self._room = threads, loop, clock, room
-        self._register, self._idle, self._refused = register, idle, refused
+        self._most, self._register, self._idle, self._enough, self._refused = most, register, idle, enough, refused
         self._sleeper = Sleeper(connections, deliveries.wake_keys)
         self._connection: redis.Connection | None = None
         self._suspects: deque[Delivery] = deque()
@@ -111,6 +112,7 @@ class Claimer:
         wanted = self._wanted()
         if wanted <= 0:
             self._wait_for_room()
+            self._end_when_enough()
             return
         connection = self._connect()
         if time.monotonic() >= self._compare_at:
@@ -140,13 +142,23 @@ class Claimer:
             self._idle()
             self.stopping = True
 
+    def _end_when_enough(self) -> None:
+        """After `most` messages, as soon as all of them have started."""
+        if self._most is not None and self.claimed >= self._most and not self._waiting():
+            self._enough()
+            self.stopping = True
+
+    def _waiting(self) -> int:
+        return self._threads.waiting() + self._loop.waiting()
+
     def _wanted(self) -> int:
         rooms = []
         for pool in (self._threads, self._loop):
             ahead = ahead_for(pool.size, pool.durations.seconds)
             pool.low = ahead // 2
             rooms.append(room_for(pool.size, pool.busy, pool.waiting(), ahead))
-        return to_claim(rooms[0], rooms[1], self._share)
+        wanted = to_claim(rooms[0], rooms[1], self._share)
+        return wanted if self._most is None else min(wanted, self._most - self.claimed)
 
     def _claim(self, connection: redis.Connection, wanted: int) -> Claim:
         sent = time.monotonic()
@@ -178,7 +190,7 @@ class Claimer:
 
     def _run_suspect(self) -> None:
         """A task that has cost workers runs alone, so that it takes nobody with it."""
-        if self._threads.waiting() or self._loop.waiting() or self._threads.busy or self._loop.busy:
+        if self._waiting() or self._threads.busy or self._loop.busy:
             self._release_waiting(0.0)
             self._pause(0.05)
             return
@@ -228,7 +240,7 @@ class Claimer:
     def _sleep(self, connection: redis.Connection, claim: Claim) -> None:
         self._asleep = True
         seconds = LONGEST_SLEEP
-        if self._threads.waiting() or self._loop.waiting():
+        if self._waiting():
             self._release_waiting(MOST_WAIT)
             seconds = MOST_WAIT / 4
         if claim.next_due is not None:

@@ -72,7 +72,8 @@ class TaskProcess:
         self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)
         self._claimer = Claimer(
             connections, deliveries, self._held, self._settler, self._threads, self._loop, clock, room,
-            register=self._register, idle=self._idle if options.burst else None, refused=self._refused,
+            most=options.max_tasks, register=self._register, idle=self._idle if options.burst else None,
+            enough=self._enough, refused=self._refused,
         )  # fmt: skip
         self._draining_until: float | None = None  # monotonic seconds; inf: until everything is done
         self._sigterm = False
@@ -153,6 +154,9 @@ class TaskProcess:
         self._tell("idle")
         self._draining_until = float("inf")
 
+    def _enough(self) -> None:
+        self._retire(f"it has been given {self.options.max_tasks} tasks (--max-tasks)")
+
     def _refused(self) -> None:
         logger.error(
             "worker %s was declared dead: its tasks went to others; it makes way for a new worker", self.worker
@@ -193,8 +197,6 @@ class TaskProcess:
 
     def _report(self) -> None:
         options, settled = self.options, self._settler.settled
-        if options.max_tasks is not None and settled >= options.max_tasks:
-            self._retire(f"it has run {settled} tasks (--max-tasks)")
         if settled == self._told or time.monotonic() < self._beat_at:
             return
         self._beat_at, self._told = time.monotonic() + 1.0, settled

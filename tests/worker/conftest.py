@@ -5,6 +5,7 @@ Tests that break things start workers of their own with `worker(..., tasks=TASKS
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.conf import settings as django_settings
 
+from django_taskq import TaskHandle
+from django_taskq.broker import get_broker
+from django_taskq.core.outcome import Outcome
 from tests.conftest import database_url
 from tests.servers import ROOT, RedisServer, WorkerProcess, wait_for
 
@@ -119,3 +123,55 @@ def eventually(condition: Callable[[], Any], timeout: float = 10) -> None:
             return False
 
     wait_for(holds, timeout, condition)
+
+
+def traces() -> list[str]:
+    """What workers have left in Redis about themselves: register, hashes, inboxes, sleepers, consumers."""
+    broker = get_broker()
+    found = []
+    for name in sorted(broker.connections.execute("KEYS", "*")):
+        key = name.decode()
+        kind = key.removeprefix(broker.keys.tag).split(":")[1]
+        if kind in {"workers", "worker", "inbox", "sleepers", "cancels"}:
+            found.append(key)
+        elif kind == "queue":
+            for consumer in broker.connections.execute("XINFO", "CONSUMERS", key, "workers"):
+                fields = dict(zip(consumer[::2], consumer[1::2], strict=True))
+                if fields[b"name"] != b"returned":
+                    found.append(f"{key} {fields[b'name'].decode()} {fields[b'pending']}")
+    return found
+
+
+def outcomes() -> list[Outcome]:
+    """Every outcome that Redis still has, the oldest first."""
+    return [outcome for _, outcome in get_broker().read_outcomes("0-0", 100_000) if outcome is not None]
+
+
+def losses_of(handle: TaskHandle[Any]) -> int:
+    """How many workers a task that has ended cost."""
+    outcome = get_broker().find([handle._id])[0].outcome
+    assert outcome is not None
+    return outcome.losses
+
+
+def group_members(group: int) -> list[int]:
+    """Processes of a process group that are not zombies (Linux only)."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(int(status.parent.name))
+    return sorted(found)
+
+
+def task_processes(process: WorkerProcess) -> list[int]:
+    """Process ids of a worker's registered task processes, not of its maintenance process."""
+    broker = get_broker()
+    pids = [broker.connections.execute("HGET", broker.keys.worker(worker), "pid") for worker in process.ids]
+    return sorted(int(pid) for pid in pids if pid)
+
+
+def maintenance_process(process: WorkerProcess) -> int:
+    """Its process id: the child of the supervisor that is no task process."""
+    return next(pid for pid in process.children() if pid not in task_processes(process))
