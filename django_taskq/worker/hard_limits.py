@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from django_taskq import registry
 from django_taskq.broker.connection import run_scripts
-from django_taskq.broker.deliveries import Deliveries, Settlement
+from django_taskq.broker.deliveries import Deliveries, Delivery
 from django_taskq.broker.errors import typed
 from django_taskq.conf import get_settings
+from django_taskq.core.message import Message
 from django_taskq.exceptions import HardTimeout
 from django_taskq.worker.clock import Clock
-from django_taskq.worker.executor import Executor
+from django_taskq.worker.executor import Executor, Work
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -29,6 +31,7 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
     clock = Clock()
     sent = time.monotonic()
     clock.set(broker.time(), sent, time.monotonic())
+    offset = time.time() - time.monotonic()  # of the clock that the notes were taken with
     deliveries = Deliveries(broker.keys, worker, (), ordered=True, max_outcomes=0)
     executor = Executor(worker, broker.keys, get_settings(), clock)
     connection = broker.connections.open()
@@ -38,9 +41,8 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
             delivery = deliveries.find(connection, note.location, sent)
             if delivery is None:
                 continue
-            work = executor.prepare(delivery)
-            if not isinstance(work, Settlement):
-                work.started = note.started - clock.offset
+            work = _work(delivery, note.started - offset)
+            if work is not None:
                 settlements.append(executor.failed(work, HardTimeout()))
         for call, batch in deliveries.settle_calls(settlements):
             reply = run_scripts(connection, [call])[0]
@@ -53,3 +55,11 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
         raise typed(error, broker.connections.location.display) from error
     finally:
         connection.disconnect()
+
+
+def _work(delivery: Delivery, started: float) -> Work | None:
+    """What the process was running: decoded as it did, without a second signal that it starts."""
+    message = Message.decode(delivery.fields)
+    message.losses += delivery.losses
+    task = registry.lookup(message.task)
+    return None if task is None else Work(delivery, message, task, started)
