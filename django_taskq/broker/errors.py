@@ -10,6 +10,16 @@ from django_taskq.exceptions import BrokerFull, BrokerRefused, BrokerUnavailable
 
 # A script's error carries the code in front (7.0 and later) or after a dash in the middle (6.2).
 _CODE = re.compile(r"(?:^|-)([A-Z]{3,}) ")
+# redis-py takes the code off the text where it has a class for it.
+_CODES = {
+    redis.exceptions.NoScriptError: "NOSCRIPT",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.NoPermissionError: "NOPERM",
+    redis.exceptions.MasterDownError: "MASTERDOWN",  # a ClusterDownError too
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+}
 _AWAY = frozenset(
     {
         "READONLY",
@@ -28,14 +38,9 @@ _AWAY = frozenset(
 
 def code_of(error: BaseException) -> str:
     """The upper-case code of a Redis error reply, or ''."""
-    if isinstance(error, redis.exceptions.NoScriptError):
-        return "NOSCRIPT"
-    if isinstance(error, redis.exceptions.ReadOnlyError):
-        return "READONLY"
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return "OOM"
-    if isinstance(error, redis.exceptions.NoPermissionError):
-        return "NOPERM"
+    for known, code in _CODES.items():
+        if isinstance(error, known):
+            return code
     match = _CODE.search(str(error))
     return match[1] if match else ""
 
