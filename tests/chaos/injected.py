@@ -51,8 +51,8 @@ def _act(point: str, action: str, seconds: float) -> None:
     elif action == "stop":
         subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
         os.kill(os.getpid(), signal.SIGSTOP)
-    elif action == "sleep":
-        time.sleep(seconds)
+    # A signal reaches the process, not this thread at once: it must not take another step meanwhile.
+    time.sleep(seconds if action == "sleep" else 0.1)
 
 
 def _around(module: str, path: str, points: Callable[..., Iterable[str]]) -> None:

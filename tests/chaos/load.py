@@ -28,7 +28,7 @@ MIX = {
 
 
 def _later(number: int, chance: random.Random) -> Any:
-    return tasks.quick.using(run_after=chance.uniform(0.2, 2.0)).delay(number)
+    return tasks.quick.using(run_after=chance.uniform(0.2, 1.2)).delay(number)
 
 
 def _cancelled(number: int, chance: random.Random) -> Any:

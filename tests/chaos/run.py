@@ -47,6 +47,7 @@ class Plan:
     mix: dict[str, float] = field(default_factory=lambda: MIX)
     window: float = 600.0  # OUTCOME_WINDOW: nothing is trimmed while the run lasts, unless this is short
     constants: dict[str, float] = field(default_factory=dict)
+    pace: float = 1.0  # of the pauses between faults
     patience: float = 60.0  # seconds it may take to end everything, beyond the limit
 
 
@@ -172,8 +173,8 @@ class Run:
         return self.chance.choice(self.alive())
 
     def pause(self, least: float, most: float | None = None) -> None:
-        """Some seconds."""
-        time.sleep(least if most is None else self.chance.uniform(least, most))
+        """Exactly so many seconds, or some at random, between faults."""
+        time.sleep(least if most is None else self.plan.pace * self.chance.uniform(least, most))
 
     def arm(self, point: str, action: str = "kill", seconds: float = 0.0, machine: Machine | None = None) -> Path:
         return points.arm(self.books, point, action, seconds=seconds, machine=machine.number if machine else None)
