@@ -70,6 +70,11 @@ class Keys:
         return f"{self.tag}:idempotency:{task}:{key}"
 
 
+def index_field(id: bytes) -> bytes:
+    """A task's field in the index (broker/lua/lib/index.lua)."""
+    return id[2:]
+
+
 def queue_of(suffix: str) -> tuple[str, int]:
     """Queue and priority of a lane's suffix."""
     queue, _, priority = suffix.rpartition(":")

@@ -5,6 +5,7 @@ A test seeds with `Shard.seed_*`, acts through the broker or a `Hand`, and reads
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from django_taskq.broker.deliveries import (
     release,
     retry,
 )
-from django_taskq.broker.keys import GROUP
+from django_taskq.broker.keys import GROUP, index_field
 from django_taskq.broker.scripts import Script
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.core.ids import new_id
@@ -100,7 +101,8 @@ class Shard:
         return [found.state for found in self.broker.find(list(ids))]
 
     def location(self, id: bytes) -> bytes | None:
-        return self.redis("HGET", self.keys.index, id)  # type: ignore[no-any-return]
+        place: bytes | None = self.redis("HGET", self.keys.index, index_field(id))
+        return place + b" default:0" if place and re.fullmatch(rb"\d+-\d+", place) else place
 
     def index(self) -> dict[bytes, bytes]:
         return self.hash(self.keys.index)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django_taskq.broker import Broker
 from django_taskq.broker.connection import retrying
+from django_taskq.broker.keys import index_field
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Attempt, Message, pack_fields
 from django_taskq.core.outcome import Outcome, encode_outcome
@@ -53,6 +54,6 @@ def settle(broker: Broker, *outcomes: Outcome) -> list[str]:
         blob = encode_outcome(outcome)
         add = ("XADD", broker.keys.outcomes, "*", "i", outcome.id, "o", blob)
         entry = retrying(lambda add=add: broker.connections.execute(*add), 5.0).decode()
-        broker.connections.execute("HSET", broker.keys.index, outcome.id, f"o{entry}")
+        broker.connections.execute("HSET", broker.keys.index, index_field(outcome.id), f"o{entry}")
         names.append(entry)
     return names

@@ -10,6 +10,7 @@ import pytest
 from django_taskq import TaskHandle
 from django_taskq.broker import get_broker, scripts
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.keys import index_field
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import unpack_fields
 from django_taskq.exceptions import TaskFailed
@@ -32,7 +33,7 @@ def send(*fields: bytes | str, task: str = MY_PID, id: bytes | None = None) -> T
     broker, id = get_broker(), id or new_id()
     lane = broker.keys.queue("default").lanes, broker.keys.lane("default", 0)
     entry = broker.connections.execute("XADD", lane[1], "*", "i", id, "t", task, *fields)
-    broker.connections.execute("HSET", broker.keys.index, id, entry + b" default:0")
+    broker.connections.execute("HSET", broker.keys.index, index_field(id), entry)
     broker.connections.execute("ZADD", lane[0], 0, lane[1])
     broker.connections.execute("SADD", broker.keys.ready, "default")
     broker.connections.execute("RPUSH", broker.keys.queue("default").wake, "")

@@ -3,6 +3,7 @@
 -- ARGV  lib/lane_keys.lua, worker, then for each: entry, id, reason, outcome, idempotency key or ''
 -- Returns a flat list of position, code for what was not settled: 0 the delivery is no longer this worker's,
 --         3 another entry of this id has ended it, and this one was removed.
+-- @include index
 -- @include clock
 -- @include lanes
 -- @include lane_keys

@@ -3,6 +3,7 @@
 -- ARGV  lib/lane_keys.lua, prefix of inboxes or '' (leave alone what a worker holds), then for each: id, location as
 --       the caller saw it, outcome, idempotency key or ''
 -- Returns for each: 1 cancelled, 2 requested, 3 held and left alone, 0 it has moved since (look again).
+-- @include index
 -- @include clock
 -- @include lanes
 -- @include lane_keys
@@ -14,7 +15,7 @@ local inbox_prefix, entries, codes = ARGV[FIRST], {}, {}
 for at = FIRST + 1, #ARGV, 4 do
   local id, location = ARGV[at], ARGV[at + 1]
   local code = 0
-  if redis.call('HGET', K.index, id) == location then
+  if location_of(K.index, id) == location then
     local entry = string.match(location, '^(%d+%-%d+) ')
     local owner = entry and holder(K.lane, entry)
     if owner and owner ~= 'returned' then

@@ -6,6 +6,7 @@
 --       unrecorded outcomes, prefix of lanes, position of the first queue, then the queues
 -- Returns {-1} the worker was declared dead, {-2} too many unrecorded outcomes, or
 --         {1, time in us, next due time in ms or -1, groups}, group = {lane, losses, cancelled ids, entries}
+-- @include index
 -- @include clock
 -- @include wake
 -- @include lanes

@@ -3,6 +3,7 @@
 -- ARGV  lib/lane_keys.lua, then the messages (lib/admit.lua)
 -- Returns a flat list of position, id for each message whose idempotency key belongs to another task; the others were
 -- accepted now or are known already.
+-- @include index
 -- @include clock
 -- @include wake
 -- @include lanes
@@ -14,7 +15,7 @@ local taken = {}
 local at, position = FIRST, 0
 while at <= #ARGV do
   local id, key = ARGV[at], ARGV[at + 3]
-  if redis.call('HEXISTS', K.index, id) == 0 then
+  if not is_known(K.index, id) then
     local owner = key ~= '' and redis.call('GET', key)
     if owner and owner ~= id then
       taken[#taken + 1] = position

@@ -3,9 +3,10 @@
 -- ARGV  prefix of lanes, prefix of schedules, then ids
 -- Returns for each: {} unknown, {location, holder or '', fields} in a lane, {location, '', outcome} ended,
 --         {location, due in ms, {lane's suffix, fields ...}} scheduled ({} where that cannot be read).
+-- @include index
 -- @include unpacked
 local function find(id)
-  local location = redis.call('HGET', KEYS[1], id)
+  local location = location_of(KEYS[1], id)
   if not location then return {} end
   local kind = string.sub(location, 1, 1)
   if kind == 'o' then

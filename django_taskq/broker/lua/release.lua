@@ -2,6 +2,7 @@
 -- KEYS  lib/lane_keys.lua
 -- ARGV  lib/lane_keys.lua, worker, then the entries
 -- Returns how many were released.
+-- @include index
 -- @include clock
 -- @include wake
 -- @include lane_keys

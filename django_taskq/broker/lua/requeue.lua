@@ -3,6 +3,7 @@
 -- KEYS  lib/lane_keys.lua
 -- ARGV  lib/lane_keys.lua, the new run, then one message (lib/admit.lua)
 -- Returns 1 sent, 0 refused.
+-- @include index
 -- @include clock
 -- @include wake
 -- @include lanes
@@ -28,7 +29,7 @@ end
 
 local run, at = tonumber(ARGV[FIRST]), FIRST + 1
 local id, key = ARGV[at], ARGV[at + 3]
-local location = redis.call('HGET', K.index, id)
+local location = location_of(K.index, id)
 if location then
   if string.sub(location, 1, 1) == 'o' then
     if run_of(string.sub(location, 2)) >= run then return 0 end

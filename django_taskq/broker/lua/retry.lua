@@ -4,6 +4,7 @@
 -- ARGV  lib/lane_keys.lua, worker, then for each: entry, id, delay in ms, number of values, values (the message's fields)
 -- Returns a flat list of position, code for what was not settled: 0 no longer this worker's, 2 cancel was requested,
 --         3 another entry of this id has ended it, and this one was removed.
+-- @include index
 -- @include clock
 -- @include wake
 -- @include lanes

@@ -3,6 +3,7 @@
 -- KEYS  index, outcomes, recorder
 -- ARGV  owner, window in ms, floor in ms, how many newest may stay, most to trim
 -- Returns how many were trimmed; call again while it is as many as asked for.
+-- @include index
 -- @include clock
 redis.call('PERSIST', KEYS[1])
 local held = redis.call('HMGET', KEYS[3], 'owner', 'cursor', 'lingering')
@@ -17,7 +18,7 @@ for _, outcome in ipairs(recorded) do
   local age = now - tonumber(string.match(outcome[1], '^%d+'))
   if age < window and (age < floor or #ids >= excess) then break end
   last = outcome[1]
-  ids[#ids + 1] = outcome[2][2]
+  ids[#ids + 1] = index_field(outcome[2][2])
   names[#names + 1] = 'o' .. last
 end
 if not last then return 0 end

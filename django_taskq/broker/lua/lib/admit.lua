@@ -6,7 +6,7 @@ local admitted = 0
 local function to_lane(id, ...)
   if admitted == 0 then open_lane(K.lane, K.lanes, priority, K.ready, queue) end
   local entry = redis.call('XADD', K.lane, '*', ...)
-  redis.call('HSET', K.index, id, entry .. ' ' .. suffix)
+  set_location(K.index, id, entry .. ' ' .. suffix)
   admitted = admitted + 1
 end
 

@@ -4,7 +4,7 @@ local counts, ended = {}, {}
 
 local function finish(id, state, outcome, key, ttl)
   local entry = redis.call('XADD', K.outcomes, '*', 'i', id, 'o', outcome)
-  redis.call('HSET', K.index, id, 'o' .. entry)
+  set_location(K.index, id, 'o' .. entry)
   if key ~= '' and redis.call('GET', key) == id then
     if ttl ~= '0' then redis.call('PEXPIRE', key, ttl) else redis.call('DEL', key) end
   end

@@ -11,7 +11,7 @@ local LOST, HELD, DUPLICATE = 0, 1, 3
 -- over even if the entry's id came back, or that a foreign producer sent a known id again: that entry is a DUPLICATE.
 local function standing(worker, entry, id)
   if holder(K.lane, entry) ~= worker then return LOST end
-  local location = redis.call('HGET', K.index, id)
+  local location = location_of(K.index, id)
   if not location or location == entry .. ' ' .. suffix then return HELD end
   local found = redis.call('XRANGE', K.lane, entry, entry)[1]
   local fields = found and found[2] or {}

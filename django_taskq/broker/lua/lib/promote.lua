@@ -13,7 +13,7 @@ local function promote(queue, lanes, scheduled, messages, now, most)
       opened[lane] = true
     end
     local entry = redis.call('XADD', lane, '*', unpack(message, 2))
-    redis.call('HSET', KEYS[1], id, entry .. ' ' .. suffix)
+    set_location(KEYS[1], id, entry .. ' ' .. suffix)
   end
   if #ids > 0 then
     redis.call('ZREM', scheduled, unpack(ids))

@@ -3,7 +3,7 @@
 local function schedule(id, at, fields, now)
   redis.call('ZADD', K.scheduled, number(at), id)
   redis.call('HSET', K.messages, id, cmsgpack.pack({suffix, unpack(fields)}))
-  redis.call('HSET', K.index, id, 's' .. queue)
+  set_location(K.index, id, 's' .. queue)
   local first = redis.call('ZSCORE', K.due, queue)
   if not first or at < tonumber(first) then
     redis.call('ZADD', K.due, number(at), queue)
