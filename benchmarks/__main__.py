@@ -66,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             server.start()
             return run(options, server, directory)
+        except KeyboardInterrupt:
+            return 130
         finally:
             server.close()
             REAPER.close()
