@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from django_taskq.broker import Broker, Submission, scripts
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.keys import index_field
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
@@ -371,7 +372,7 @@ class Machine(RuleBasedStateMachine):
         assert [(outcome.id, outcome.run, outcome.status) for outcome in self.shard.outcomes()] == statuses
         assert self.broker.recorder_lag() == len(model.outcomes) - model.recorded
 
-        index = {id: place.location.encode() for id, place in model.index.items()}
+        index = {index_field(id): place.location.encode() for id, place in model.index.items()}
         assert found.get(self.keys.index, {}) == index
         assert set(found.get(self.keys.cancels, {})) == model.cancels
         assert found.get(self.keys.totals, {}) == {
