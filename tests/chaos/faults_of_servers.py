@@ -39,6 +39,20 @@ def redis_killed_everysec(run: Run) -> None:
         kill_redis(run, loses=True)
 
 
+@chaos("Redis: its machine loses power, appendfsync everysec: the last second is not on the disk", Plan(seconds=6.0))
+def redis_power_cut(run: Run) -> None:
+    run.pause(1.0, 2.5)
+    [file] = (run.server.directory / "appendonlydir").glob("*.incr.aof")
+    synced = file.stat().st_size
+    run.pause(1.0)
+    with run.fault("power cut", loses=True, everywhere=True, until_end=True):
+        run.server.kill()
+        with file.open("r+b") as opened:
+            opened.truncate(synced)
+        run.pause(0.3, 1.5)
+        run.server.start()
+
+
 @chaos("Redis: restarted in good order", Plan(seconds=5.0))
 def redis_restarted(run: Run) -> None:
     run.pause(0.8, 1.5)

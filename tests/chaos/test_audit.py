@@ -56,7 +56,7 @@ def test_an_accepted_task_without_an_end_is_lost() -> None:
 def test_what_redis_forgot_with_a_fault_that_makes_it_forget_is_counted_apart() -> None:
     report = audit(books(sent=sent(at=9.5), rows=[], outcomes=[]), [Fault("kill -9", 10.0, 10.2, loses=True)])
     assert report.problems == []
-    assert (report.lost, report.forgotten, report.loss_window) == (0, 1, pytest.approx(0.7))
+    assert (report.lost, report.forgotten, report.loss_window) == (0, 1, pytest.approx(0.5))
 
 
 def test_two_outcomes_of_one_run() -> None:
