@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_taskq.broker import get_broker
 from django_taskq.conf import get_settings
-from django_taskq.core.message import Message, unpack_fields
+from django_taskq.core.message import Message, UnknownVersion, unpack_fields
 from django_taskq.exceptions import MalformedMessage, TaskqError
 from django_taskq.models import DeadTask
 from django_taskq.records import find_record
@@ -99,6 +99,8 @@ def _next_run(dead: DeadTask) -> Message:
         raise RequeueRefused(f"Its queue {dead.queue!r} is not declared in TASKQ['QUEUES'].")
     try:
         message = Message.decode(unpack_fields(bytes(dead.raw)))
+    except UnknownVersion as error:
+        raise RequeueRefused(f"{error} Requeue it from an updated process.") from error
     except MalformedMessage as error:
         raise RequeueRefused(f"Its message is malformed and would be buried again: {error}") from error
     message.run = dead.run + 1

@@ -31,6 +31,7 @@ PAUSE = (0.02, 0.03)  # seconds between two timed tasks, at random: the worker i
 MOST_SINGLE = 1_000  # tasks sent by delay()
 CHUNK = 1_000  # calls of one delay_many()
 LOOK_EVERY = 0.05  # seconds
+RECORDER = 5.0  # seconds to wait for it when the load test was given up
 DELETE = 500  # rows a transaction
 
 
@@ -92,7 +93,7 @@ class LoadTest:
 
     def _measure_latency(self) -> None:
         """From the call of delay() to the moment in which a worker takes the task up, both on Redis' clock."""
-        samples = max(1, min(MOST_SAMPLES, self.plan.tasks // 10))
+        samples = max(1, min(MOST_SAMPLES, self.plan.tasks // 20))
         clock, sent, call = self._clock(), {}, self._call.using(record="all")
         with self.bars("latency", samples) as bar:
             for number in range(samples):
@@ -219,7 +220,10 @@ class LoadTest:
                     batch = left[start : start + DELETE]
                     inspector.cancel(batch, "the load test was given up")
                     bar.add(len(batch))
-            time.sleep(1.0)  # for the recorder: most of the rows that these make are deleted, too
+            # Their rows are removed, too, if the recorder writes them soon. Otherwise the next load test does it.
+            deadline = time.monotonic() + min(RECORDER, self.plan.patience)
+            while self.broker.recorder_lag() and time.monotonic() < deadline:
+                time.sleep(LOOK_EVERY)
         self._delete_rows()
 
     def _delete_rows(self) -> None:

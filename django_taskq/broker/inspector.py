@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker import scripts
@@ -104,16 +104,18 @@ class Inspector:
         names = (4, self.keys.paused, of_queue.lanes, of_queue.sleepers, of_queue.wake)
         return bool(self.connections.run(scripts.RESUME, (*names, queue)))
 
-    def purge(self, queue: str, reason: str = "purged") -> int:
+    def purge(self, queue: str, reason: str = "purged", progress: Callable[[int], object] | None = None) -> int:
         """Cancels what waits in a queue or is scheduled for it; what runs is left alone. Returns how many.
 
-        Each becomes a recorded outcome like any cancelled task. In batches, so that it can be repeated.
+        Each becomes a recorded outcome like any cancelled task. In batches, so that it can be repeated; `progress` is
+        told after each how many that were so far.
         """
-        purged = 0
+        purged, tell = 0, progress or (lambda _: None)
         for lane in self.connections.execute("ZRANGE", self.keys.queue(queue).lanes, 0, -1):
             cursor = "-"
             while entries := self.connections.execute("XRANGE", lane, cursor, "+", "COUNT", PURGE_BATCH):
                 purged += self.cancel([_id_of(fields) for _, fields in entries], reason)
+                tell(purged)
                 cursor = f"({entries[-1][0].decode()}"
         offset = 0
         while ids := self.connections.execute(
@@ -121,6 +123,7 @@ class Inspector:
         ):
             count = self.cancel(ids, reason)
             purged += count
+            tell(purged)
             offset += len(ids) - count
         return purged
 

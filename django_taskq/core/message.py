@@ -119,7 +119,7 @@ UNKNOWN_SINCE = b"g"  # ms; since when the message has waited for a worker that 
 
 
 def _of_version(version: bytes, named: dict[bytes, bytes]) -> MalformedMessage:
-    text = f"The message has version {version.decode('ascii', 'replace')!r}; this worker knows {VERSION}."
+    text = f"The message has version {version.decode('ascii', 'replace')!r}; this process knows {VERSION}."
     if not version.isdigit() or len(version) > 9 or int(version) <= VERSION:
         return MalformedMessage(text)
     envelope = [part for name in ENVELOPE if name in named for part in (name, named[name])]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError
 
 from django_taskq.exceptions import TaskqError
+
+N = TypeVar("N", int, float)
 
 CLOSED_PIPE, INTERRUPTED = 141, 130  # exit codes, as of a shell's own commands
 
@@ -49,27 +50,19 @@ class TaskqCommand(BaseCommand):
             raise CommandError("Nothing was changed.")
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-    """An argparse type: a whole number with a lower bound."""
+def at_least(minimum: N, most: N | None = None) -> Callable[[str], N]:
+    """An argparse type: a number of the same kind, with bounds."""
+    kind = type(minimum)
+    what = {int: "a whole number", float: "a number"}[kind]
+    bounds = f"{minimum:g} or more" if most is None else f"from {minimum:g} to {most:g}"
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> N:
         try:
-            number = int(text)
+            number = kind(text)
         except ValueError:
-            number = minimum - 1
-        if number < minimum:
-            raise ArgumentTypeError(f"{text!r} must be a whole number, {minimum} or more")
+            number = kind(minimum - 1)
+        if not (minimum <= number and (most is None or number <= most)):
+            raise ArgumentTypeError(f"{text!r} must be {what}, {bounds}")
         return number
 
     return parse
-
-
-def positive(text: str) -> float:
-    """An argparse type: a number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < 1e9:
-        raise ArgumentTypeError(f"{text!r} must be a number above 0")
-    return number

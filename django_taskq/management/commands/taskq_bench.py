@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector
 from django_taskq.conf import get_settings
-from django_taskq.management.command import TaskqCommand, at_least, positive
+from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.management.own_worker import own_worker
 from django_taskq.management.progress import Progress
 
@@ -39,7 +39,7 @@ class Command(TaskqCommand):
         add("--worker", action="store_true", help="start a worker for the time of the test, with default options")
         add(
             "--timeout",
-            type=positive,
+            type=at_least(0.1, 86_400.0),
             default=30.0,
             metavar="SECONDS",
             help="give up when nothing has ended for so long (default: 30)",

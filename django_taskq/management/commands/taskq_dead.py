@@ -4,52 +4,57 @@ from __future__ import annotations
 
 import json
 import sys
-import uuid
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Count, Max, Min, Q, QuerySet
+from django.core.management.base import CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from django_taskq.exceptions import TaskqError
+from django_taskq.management.command import TaskqCommand, at_least
+from django_taskq.management.dead_letters import (
+    add_filters,
+    batches,
+    chosen,
+    closed,
+    describe,
+    groups,
+    is_filtered,
+    letters,
+)
+from django_taskq.management.progress import Progress
 from django_taskq.management.table import span, table
 from django_taskq.models import DeadTask
 from django_taskq.requeue import Summary, discard, requeue_many
 
-BATCH = 500
+DONE = {"requeue": "requeued", "discard": "discarded"}
 
 
-class Command(BaseCommand):
+class Command(TaskqCommand):
     help = (
         "list: the newest dead letters, or their groups. show: one of them, whole. requeue: start a new run. "
-        "discard: mark as dealt with. These two take ids, filters, or --all; exit code 1 when one was refused."
+        "discard: mark as dealt with. These two take ids, filters, or --all, and ask before they start. Exit code 1 "
+        "when one was refused."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Ids are those of tasks."""
         add = parser.add_argument
         add("action", choices=("list", "show", "requeue", "discard"))
-        add("ids", nargs="*", metavar="ID", help="task ids")
-        add("--task", help="only this task")
-        add("--queue", help="only this queue")
-        add("--reason", help="only this reason: failed, timeout, worker_lost, invalid_arguments ...")
-        add("--error", metavar="TEXT", help="only error classes or messages that contain this")
-        add("--group", metavar="FINGERPRINT", help="only this group, as `list --grouped` names it")
-        add("--older", type=float, metavar="HOURS", help="only what failed longer ago")
-        add("--newer", type=float, metavar="HOURS", help="only what failed since then")
+        add("ids", nargs="*", metavar="ID", help="ids of tasks")
+        add_filters(parser)
         add("--state", choices=DeadTask.State.values, default=DeadTask.State.DEAD, help="for list (default: dead)")
         add("--all", action="store_true", help="requeue or discard without any filter")
         add("--grouped", action="store_true", help="list groups of the same failure")
-        add("--limit", type=int, default=50, metavar="N", help="list at most N (default: 50)")
-        add("--json", action="store_true", help="list and show: print JSON")
+        add("--limit", type=at_least(1), default=50, metavar="N", help="list at most N (default: 50)")
+        add("--json", action="store_true", help="print JSON")
         add("--yes", action="store_true", help="requeue and discard without asking")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Dispatches to the action."""
-        rows = _chosen(options)
-        action = options["action"]
+        rows, action = chosen(options), options["action"]
         if action == "list":
             self._list(rows.filter(state=options["state"]), options)
         elif action == "show":
@@ -60,32 +65,17 @@ class Command(BaseCommand):
     # --- list and show ------------------------------------------------------------------------------------------------
 
     def _list(self, rows: QuerySet[DeadTask], options: dict[str, Any]) -> None:
-        found = _groups(rows, options["limit"]) if options["grouped"] else _letters(rows, options["limit"])
+        limit = options["limit"]
+        found = (groups if options["grouped"] else letters)(rows, limit + 1)
+        shown = found[:limit]
         if options["json"]:
-            self.stdout.write(json.dumps(found, default=str))
-            return
-        if not found:
+            self._print_json(shown)
+        elif not shown:
             self.stdout.write("No dead letters.")
-            return
-        now = timezone.now()
-        if options["grouped"]:
-            cells = [
-                (
-                    row["fingerprint"], row["count"], span((now - row["last"]).total_seconds()), row["task"],
-                    row["error_class"] or row["reason"],
-                )
-                for row in found
-            ]  # fmt: skip
-            self.stdout.write(table(("GROUP", "COUNT", "LAST", "TASK", "ERROR"), cells, right=(1, 2)))
         else:
-            cells = [
-                (
-                    row["task_id"], span((now - row["failed_at"]).total_seconds()), row["task"], row["reason"],
-                    _short(f"{row['error_class']}: {row['error_message']}"),
-                )
-                for row in found
-            ]  # fmt: skip
-            self.stdout.write(table(("ID", "AGO", "TASK", "REASON", "ERROR"), cells, right=(1,)))
+            self.stdout.write((_table_of_groups if options["grouped"] else _table_of_letters)(shown))
+        if len(found) > limit:
+            self.stderr.write(f"There are more than these {limit}: --limit shows them.", style_func=str)
 
     def _show(self, rows: QuerySet[DeadTask], options: dict[str, Any]) -> None:
         if len(options["ids"]) != 1:
@@ -93,115 +83,88 @@ class Command(BaseCommand):
         dead = rows.order_by("-run").first()
         if dead is None:
             raise CommandError(f"No dead letter has the id {options['ids'][0]}.")
-        described = {
-            "id": str(dead.task_id), "run": dead.run, "state": dead.state, "task": dead.task, "queue": dead.queue,
-            "priority": dead.priority, "reason": dead.reason, "failed": dead.failed_at.isoformat(),
-            "attempts": dead.attempts, "lost workers": dead.losses, "worker": dead.worker, "group": dead.fingerprint,
-            "args": dead.args, "kwargs": dead.kwargs, "error": f"{dead.error_class}: {dead.error_message}",
-            "traceback": dead.traceback, "history": dead.attempts_history,
-        }  # fmt: skip
+        described = describe(dead)
         if options["json"]:
-            self.stdout.write(json.dumps(described))
+            self._print_json(described)
             return
-        for name in list(described)[:-2]:
-            self.stdout.write(f"{name:<13} {described[name]}")
-        for attempt in dead.attempts_history:
+        traceback, history = described.pop("traceback"), described.pop("history")
+        for name, value in described.items():
+            self.stdout.write(f"{name:<13} {value}".rstrip())
+        for attempt in history:
             took = attempt.get("ended", 0) - attempt.get("started", 0)
             self.stdout.write(
-                f"attempt {attempt.get('number')}    {attempt.get('how')} after {took:.2f} s, {attempt.get('worker')}: "
-                f"{attempt.get('error_class')}: {_short(str(attempt.get('error_message')))}"
+                f"attempt {attempt.get('number', '?'):<5} {attempt.get('how')} after {took:.2f} s, "
+                f"{attempt.get('worker')}: {_error(attempt)}"
             )
-        self.stdout.write(f"\n{dead.traceback}")
+        if traceback:
+            self.stdout.write(f"\n{traceback}")
+
+    def _print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder))
 
     # --- requeue and discard ------------------------------------------------------------------------------------------
 
     def _change(self, rows: QuerySet[DeadTask], action: str, options: dict[str, Any]) -> None:
-        if not options["all"] and not _is_filtered(options):
+        if not options["all"] and not is_filtered(options):
             raise CommandError(f"{action} takes ids, a filter, or --all.")
         count = rows.count()
         if count and not options["yes"]:
-            self._confirm(f"{action} {count} dead letters?")
-        summary, discarded, refused = Summary(), 0, 0
+            self.confirm(f"{action} {count:,} dead letters?")
+        summary, discarded = Summary(), 0
+        for id, why in closed(options["ids"]).items():
+            summary.refused[f"{id}: {why}."] += 1
         try:
-            for batch in _batches(rows):
-                if action == "discard":
-                    discarded += sum(discard(dead) for dead in batch)
-                else:
-                    requeue_many(batch, summary)
-                self._progress(summary.sent + summary.before + sum(summary.refused.values()) + discarded, count)
+            with Progress(self.stderr, DONE[action], count) as progress:
+                for batch in batches(rows):
+                    if action == "discard":
+                        discarded += sum(discard(dead) for dead in batch)
+                    else:
+                        requeue_many(batch, summary)
+                    progress.add(len(batch))
         except TaskqError as error:
             raise CommandError(f"{summary.sent} were requeued before this: {error}") from error
-        if action == "discard":
-            self.stdout.write(f"{discarded} discarded.")
-            return
-        self.stdout.write(f"{summary.sent} requeued.")
-        if summary.before:
-            self.stdout.write(f"{summary.before} had been requeued before.")
-        for reason, number in summary.refused.items():
-            refused += number
-            self.stderr.write(f"{number} refused: {reason}")
-        if refused:
+        self._report({"discarded": discarded} if action == "discard" else _counts(summary), summary, options)
+
+    def _report(self, counts: dict[str, int], summary: Summary, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self._print_json({**counts, "refused": dict(summary.refused)})
+        else:
+            for what, number in counts.items():
+                self.stdout.write(f"{number} {what.replace('_', ' ')}.")
+            for why, number in summary.refused.items():
+                self.stderr.write(f"{number} refused: {why}", style_func=str)
+        if summary.refused:
             sys.exit(1)
 
-    def _confirm(self, question: str) -> None:
-        if not sys.stdin.isatty():
-            raise CommandError(f"{question} Give --yes where nobody can answer.")
-        if input(f"{question} [y/N] ").strip().lower() not in {"y", "yes"}:
-            raise CommandError("Nothing was changed.")
 
-    def _progress(self, done: int, count: int) -> None:
-        if self.stderr.isatty():
-            filled = 30 * done // max(count, 1)
-            self.stderr.write(f"\r[{'#' * filled}{' ' * (30 - filled)}] {done}/{count}", ending="\n" * (done >= count))
+def _counts(summary: Summary) -> dict[str, int]:
+    before = {"had_been_requeued_before": summary.before} if summary.before else {}
+    return {"requeued": summary.sent, **before}
 
 
-def _chosen(options: dict[str, Any]) -> QuerySet[DeadTask]:
-    """Dead letters in any state that match ids and filters."""
-    rows, now = DeadTask.objects.all(), timezone.now()
-    if options["ids"]:
-        try:
-            rows = rows.filter(task_id__in=[uuid.UUID(text) for text in options["ids"]])
-        except ValueError as error:
-            raise CommandError(f"That is not a task id: {error}") from error
-    for option, column in (("task", "task"), ("queue", "queue"), ("reason", "reason"), ("group", "fingerprint")):
-        if options[option]:
-            rows = rows.filter(**{column: options[option]})
-    if options["error"]:
-        text = options["error"]
-        rows = rows.filter(Q(error_class__icontains=text) | Q(error_message__icontains=text))
-    if options["older"] is not None:
-        rows = rows.filter(failed_at__lt=now - timedelta(hours=options["older"]))
-    if options["newer"] is not None:
-        rows = rows.filter(failed_at__gte=now - timedelta(hours=options["newer"]))
-    return rows
+def _table_of_letters(found: Sequence[dict[str, Any]]) -> str:
+    now = timezone.now()
+    cells = [
+        (row["task_id"], span((now - row["failed_at"]).total_seconds()), row["task"], row["reason"], _error(row))
+        for row in found
+    ]
+    return table(("ID", "AGO", "TASK", "REASON", "ERROR"), cells, right=(1,))
 
 
-def _is_filtered(options: dict[str, Any]) -> bool:
-    filters = ("ids", "task", "queue", "reason", "error", "group")
-    return any(options[name] for name in filters) or options["older"] is not None or options["newer"] is not None
+def _table_of_groups(found: Sequence[dict[str, Any]]) -> str:
+    now = timezone.now()
+    cells = [
+        (
+            row["fingerprint"], row["count"], span((now - row["last"]).total_seconds()), row["task"],
+            row["error_class"] or row["reason"],
+        )
+        for row in found
+    ]  # fmt: skip
+    return table(("GROUP", "COUNT", "LAST", "TASK", "ERROR"), cells, right=(1, 2))
 
 
-def _letters(rows: QuerySet[DeadTask], limit: int) -> list[dict[str, Any]]:
-    columns = ("task_id", "run", "failed_at", "task", "queue", "reason", "error_class", "error_message", "fingerprint")
-    return [dict(row) for row in rows.order_by("-failed_at", "-id").values(*columns)[:limit]]
-
-
-def _groups(rows: QuerySet[DeadTask], limit: int) -> list[dict[str, Any]]:
-    grouped = rows.order_by().values("fingerprint").annotate(
-        count=Count("id"), first=Min("failed_at"), last=Max("failed_at"), task=Max("task"), reason=Max("reason"),
-        error_class=Max("error_class"),
-    )  # fmt: skip
-    return [dict(row) for row in grouped.order_by("-last")[:limit]]
-
-
-def _batches(rows: QuerySet[DeadTask]) -> Iterator[list[DeadTask]]:
-    """All of them, oldest first, in batches: what is refused stays dead and is not met again."""
-    last = 0
-    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
-        yield batch
-        last = batch[-1].pk
-
-
-def _short(text: str, most: int = 80) -> str:
+def _error(of: dict[str, Any], most: int = 80) -> str:
+    """The error of a row or of an attempt, on one line."""
+    text = ": ".join(filter(None, (of.get("error_class"), of.get("error_message"))))
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[: most - 3]}..."

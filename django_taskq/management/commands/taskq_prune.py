@@ -6,26 +6,36 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from django_taskq.conf import get_settings
+from django_taskq.management.command import TaskqCommand, at_least
+from django_taskq.management.progress import Progress
 from django_taskq.retention import prune
 
+MOST_DAYS = 36_500.0
 
-class Command(BaseCommand):
+
+class Command(TaskqCommand):
     help = (
-        "Deletes records beyond RETENTION and RETENTION_MAX_ROWS, in small transactions, as workers do by themselves."
+        "Deletes records beyond RETENTION and RETENTION_MAX_ROWS, in small transactions, as workers do by themselves. "
+        "The options overrule the settings for this one time."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Bounds for this one time."""
-        parser.add_argument("--days", type=float, help="keep results this many days (default: RETENTION)")
-        parser.add_argument("--failed-days", type=float, help="keep failures and dead letters this many days")
-        parser.add_argument("--max-rows", type=int, help="keep this many results at most (default: RETENTION_MAX_ROWS)")
+        days: dict[str, Any] = {"type": at_least(0.0, MOST_DAYS), "metavar": "N"}
+        parser.add_argument("--days", **days, help="keep results this many days (default: RETENTION)")
+        parser.add_argument("--failed-days", **days, help="keep failures and dead letters this many days")
+        parser.add_argument(
+            "--max-rows",
+            type=at_least(0),
+            metavar="N",
+            help="keep this many results at most (default: RETENTION_MAX_ROWS)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prunes once and says how much."""
-        settings = get_settings()
         changes: dict[str, Any] = {}
         if options["days"] is not None:
             changes["retention"] = timedelta(days=options["days"])
@@ -33,12 +43,6 @@ class Command(BaseCommand):
             changes["retention_failed"] = timedelta(days=options["failed_days"])
         if options["max_rows"] is not None:
             changes["retention_max_rows"] = options["max_rows"]
-        deleted = prune(settings=replace(settings, **changes), progress=self._progress)
+        with Progress(self.stderr, "deleted") as progress:
+            deleted = prune(settings=replace(get_settings(), **changes), progress=progress.add)
         self.stdout.write(f"{deleted['TaskResult']} results and {deleted['DeadTask']} dead letters are deleted.")
-
-    _seen = 0
-
-    def _progress(self, count: int) -> None:
-        if self.stderr.isatty():
-            self._seen += count
-            self.stderr.write(f"\r{self._seen} rows", ending="")

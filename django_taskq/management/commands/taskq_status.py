@@ -3,47 +3,82 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector, QueueState, WorkerState
 from django_taskq.conf import get_settings
-from django_taskq.exceptions import TaskqError
+from django_taskq.exceptions import BrokerUnavailable
+from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.management.table import span, table
 
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
 
-class Command(BaseCommand):
+CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+class Command(TaskqCommand):
     help = "Shows queues, workers and running tasks. Exit code 1 when Redis cannot be reached."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """--json is for programs: its keys are stable."""
         parser.add_argument("--json", action="store_true", help="print one JSON object; times are epoch seconds")
+        parser.add_argument(
+            "--watch",
+            type=at_least(0.1, 86_400.0),
+            nargs="?",
+            const=2.0,
+            metavar="SECONDS",
+            help="look again every so many seconds (2), until Ctrl-C",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Looks once."""
-        broker = get_broker()
-        inspector = Inspector(broker)
+        """Looks once, or again and again."""
+        broker, as_text_or_json = get_broker(), as_json if options["json"] else as_text
+        if options["watch"] is None:
+            self.stdout.write(as_text_or_json(*look(broker)))
+            return
         try:
-            now, lag = broker.time(), broker.recorder_lag()
-            queues, workers = inspector.queues(get_settings().queues), inspector.workers()
-        except TaskqError as error:
-            raise CommandError(str(error)) from error
-        if options["json"]:
-            self.stdout.write(json.dumps(as_json(now, lag, queues, workers)))
-        else:
-            self.stdout.write(as_text(now, lag, queues, workers))
+            while True:
+                try:
+                    text = as_text_or_json(*look(broker))
+                except BrokerUnavailable as error:
+                    text = json.dumps({"error": str(error)}) if options["json"] else str(error)
+                self._show(text, apart=not options["json"])
+                time.sleep(options["watch"])
+        except KeyboardInterrupt:
+            return
+
+    def _show(self, text: str, *, apart: bool) -> None:
+        """In place on a terminal, one after the other in a pipe."""
+        terminal = self.stdout.isatty()
+        self.stdout.write(f"{CLEAR if terminal else ''}{text}{chr(10) * (apart and not terminal)}")
+        self.stdout.flush()
 
 
-def as_json(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState]) -> dict[str, Any]:
+def look(broker: Broker) -> tuple[float, int, list[QueueState], list[WorkerState]]:
+    """The time on Redis' clock in epoch seconds, outcomes that are not recorded yet, queues, workers."""
+    inspector = Inspector(broker)
+    now, lag = broker.time(), broker.recorder_lag()
+    return now, lag, inspector.queues(get_settings().queues), inspector.workers()
+
+
+def as_json(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState]) -> str:
     """Everything, with the field names of the inspector."""
-    return {
-        "time": now,
-        "recorder_lag": lag,
-        "queues": [queue._asdict() for queue in queues],
-        "workers": [worker._asdict() | {"running": [task._asdict() for task in worker.running]} for worker in workers],
-    }
+    return json.dumps(
+        {
+            "time": now,
+            "recorder_lag": lag,
+            "queues": [queue._asdict() for queue in queues],
+            "workers": [
+                worker._asdict() | {"running": [task._asdict() for task in worker.running]} for worker in workers
+            ],
+        }
+    )
 
 
 def as_text(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState]) -> str:

@@ -1,0 +1,32 @@
+"""taskq_worker: its options, as the command line reads them. What it does with them: tests/worker."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management.base import CommandError
+
+from django_taskq.broker import Broker
+from tests.commands.conftest import Manage, run
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--queues", "default,mail"], r"--queues: 'mail' is not declared in TASKQ\['QUEUES'\] \(default\)"),
+        (["--threads", "0"], "argument --threads: '0' must be a whole number, 1 or more"),
+        (["--processes", "two"], "argument --processes: 'two' must be a whole number"),
+        (["--shutdown-timeout", "-1"], "argument --shutdown-timeout: '-1' must be a whole number, 0 or more"),
+        (["--max-memory", "1.5"], "argument --max-memory"),
+        (["mail"], "unrecognized arguments: mail"),
+    ],
+)
+def test_wrong_options_are_refused_with_the_reason(broker: Broker, words: list[str], text: str) -> None:
+    with pytest.raises(CommandError, match=text):
+        run("taskq_worker", *words)
+
+
+def test_wrong_options_on_a_command_line_have_exit_code_2(manage: Manage) -> None:
+    result = manage("taskq_worker", "--threads", "0")
+    assert result.code == 2
+    assert result.err.endswith("error: argument --threads: '0' must be a whole number, 1 or more\n")
+    assert "Traceback" not in result.err
