@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -182,10 +182,32 @@ class Worker:
         pids = [client.hget(keys.worker(worker), "pid") for worker in self.process.ids]
         return [int(cast("bytes", pid)) for pid in pids if pid]
 
-    def cpu(self) -> tuple[float | None, float | None]:
-        """CPU seconds so far: of the processes that run tasks, and of the rest (supervisor, recorder)."""
-        tasks: float | None = 0.0
-        for pid in self.task_processes():
-            spent = processes.cpu_of(pid)
-            tasks = None if tasks is None or spent is None else tasks + spent
-        return tasks, processes.difference(processes.cpu_of_group(self.process.pid), tasks)
+    def cpu(self) -> Cpu:
+        """What has been used so far."""
+        spent = [processes.cpu_of(pid) for pid in self.task_processes()]
+        known = [seconds for seconds in spent if seconds is not None]
+        tasks = sum(known) if len(known) == len(spent) else None
+        group = processes.cpu_of_group(self.process.pid)
+        return Cpu(self.bench.redis_cpu(), tasks, None if group is None or tasks is None else group - tasks)
+
+
+class Cpu(NamedTuple):
+    """CPU seconds; None where this machine cannot tell."""
+
+    redis: float
+    tasks: float | None  # of the processes that run tasks
+    rest: float | None  # of supervisor and recorder
+
+    def each(self, since: Cpu, count: int) -> EachCpu:
+        """Microseconds for each of `count` tasks."""
+        return EachCpu(
+            *(None if a is None or b is None else 1e6 * (a - b) / count for a, b in zip(self, since, strict=True))
+        )
+
+
+class EachCpu(NamedTuple):
+    """As Cpu, in microseconds a task."""
+
+    redis: float | None
+    tasks: float | None
+    rest: float | None

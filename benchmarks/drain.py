@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.bench import Bench, Scale, Worker, fill
+from benchmarks.bench import Bench, Scale, fill
 from benchmarks.figures import Figure
-from benchmarks.processes import difference
 
 THREADS = 8
 
@@ -28,25 +27,16 @@ def _drain(bench: Bench, scale: Scale, processes: int) -> list[Figure]:
         handles = fill(scale.tasks)
         with bench.worker("--processes", str(processes), "--threads", str(THREADS)) as worker:
             start = worker.until_queued(scale.tasks - 1, glance=0.002)
-            before = _spent(bench, worker)
+            before = worker.cpu()
             drained = worker.until_queued(0)
-            after = _spent(bench, worker)
+            cpu = worker.cpu().each(before, scale.tasks)
             recorded = worker.until_recorded()
-            finally_ = _spent(bench, worker)
+            recording = worker.cpu().each(before, scale.tasks)
         bench.account_for(handles)
         rate.add(scale.tasks / (drained - start), floor["rate"])
         rows.add(scale.tasks / (recorded - start))
-        redis.add(_each(after[0], before[0], scale.tasks), floor["redis_us"])
-        task_cpu.add(_each(after[1], before[1], scale.tasks))
-        rest_cpu.add(_each(finally_[2], before[2], scale.tasks))
+        redis.add(cpu.redis, floor["redis_us"])
+        task_cpu.add(cpu.tasks)
+        rest_cpu.add(recording.rest)
         bench.say(f"{where}, round {number + 1}: {rate.values[-1]:,.0f}/s, floor {floor['rate']:,.0f}/s")
     return [rate, rows, redis, task_cpu, rest_cpu]
-
-
-def _spent(bench: Bench, worker: Worker) -> tuple[float | None, float | None, float | None]:
-    return (bench.redis_cpu(), *worker.cpu())
-
-
-def _each(after: float | None, before: float | None, tasks: int) -> float | None:
-    spent = difference(after, before)
-    return None if spent is None else 1e6 * spent / tasks

@@ -35,8 +35,3 @@ def _stat(path: Path) -> list[str]:
         return (path / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except OSError:
         return []
-
-
-def difference(after: float | None, before: float | None) -> float | None:
-    """None where either is unknown."""
-    return None if after is None or before is None else after - before

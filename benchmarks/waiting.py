@@ -42,16 +42,21 @@ def coroutines(bench: Bench, scale: Scale) -> Iterator[list[Figure]]:
     """Coroutines of 100 ms, a thousand at once in one process: 10,000/s if nothing but the waiting took time."""
     count = max(1, scale.tasks // 5)
     rate = Figure(f"async tasks of {NAP * 1e3:.0f} ms, {CONCURRENCY:,} at once", "/s")
+    redis, cpu = Figure("  Redis CPU a task", "us"), Figure("  CPU a task, process that runs tasks", "us")
     for number in range(scale.rounds):
         bench.reset()
         handles = nap.delay_many([((NAP,), {})] * count)
         with bench.worker("--async-concurrency", str(CONCURRENCY)) as worker:
             start = worker.until_queued(count - 1, glance=0.002) - NAP
+            before = worker.cpu()
             rate.add(count / (worker.until_queued(0) - start))
+            spent = worker.cpu().each(before, count)
             worker.until_recorded()
+        redis.add(spent.redis)
+        cpu.add(spent.tasks)
         bench.account_for(handles)
         bench.say(f"coroutines, round {number + 1}: {rate.values[-1]:,.0f}/s")
-    yield [rate]
+    yield [rate, redis, cpu]
 
 
 def rest(bench: Bench, scale: Scale) -> Iterator[list[Figure]]:
@@ -69,8 +74,7 @@ def rest(bench: Bench, scale: Scale) -> Iterator[list[Figure]]:
         after = _spent(bench, worker.process.pid)
     bench.account_for(handles)
     for figure, was, is_, factor in zip((worker_share, redis_share, calls), before, after, (100, 100, 1), strict=True):
-        spent = processes.difference(is_, was)
-        figure.add(None if spent is None else factor * spent / scale.rest)
+        figure.add(None if was is None or is_ is None else factor * (is_ - was) / scale.rest)
     yield [worker_share, redis_share, calls]
 
 

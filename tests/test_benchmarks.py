@@ -21,7 +21,7 @@ GOOD = ("succeeded", 1, 1, 0)
 def test_it_measures_and_prints_json(tmp_path: Path) -> None:
     figures = measured(tmp_path, "--only", "drain,sending,memory,rest")
     assert [len(figures[name]) for name in ("drain", "sending", "memory", "rest")] == [10, 2, 2, 3]
-    assert all(figure["median"] >= 0 for of_one in figures.values() for figure in of_one)
+    assert not [figure["name"] for of_one in figures.values() for figure in of_one if figure["median"] is None]
     assert figures["drain"][0]["ratio"] > 0
 
 
