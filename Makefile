@@ -53,7 +53,7 @@ format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.demo  ## throughput, latency and memory, beside the floor
+bench: $(VENV)/.demo  ## throughput, latency and memory, beside the floor; ARGS=--quick is short
 	$(BIN)/python -m benchmarks $(ARGS)
 
 chaos: $(VENV)/.test  ## every fault, many times over: what was accepted against what became of it
