@@ -22,7 +22,7 @@ from django_taskq.core.ids import id_to_str, new_id
 from django_taskq.core.message import Message
 from django_taskq.exceptions import BrokerFull, BrokerRefused, BrokerUnavailable
 from tests.broker.helpers import Hand, Shard, message
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Cut, Proxy
 from tests.servers import RedisServer, free_port, wait_for
 
 if TYPE_CHECKING:
@@ -44,6 +44,13 @@ def proxy(redis_server: RedisServer, taskq_settings: SettingsWrapper) -> Iterato
     yield proxy
     get_broker().connections.close()
     proxy.close()
+
+
+def cut(proxy: Proxy, needle: bytes, *, deliver: bool) -> Cut:
+    """The connection that sends this next is cut, before or after it has arrived."""
+    cutting = Cut(needle, deliver)
+    proxy.cut(cutting)
+    return cutting
 
 
 def submission(**values: Any) -> Submission:
@@ -353,9 +360,9 @@ def test_an_enqueue_whose_reply_was_lost_makes_one_task(proxy: Proxy, deliver: b
     shard = Shard(get_broker())
     for number in range(3):
         sent = [Submission(message(), "default", delay=delay) for _ in range(2)]
-        cut = proxy.cut(sent[0].message.id, deliver=deliver)
+        cutting = cut(proxy, sent[0].message.id, deliver=deliver)
         assert shard.broker.enqueue(sent) == [Accepted(each.message.id, True) for each in sent]
-        assert cut.hit.is_set()
+        assert cutting.hit.is_set()
         assert len(shard.lane()) + len(shard.scheduled()) == 2 * (number + 1)
 
 
@@ -363,9 +370,9 @@ def test_an_enqueue_whose_reply_was_lost_makes_one_task(proxy: Proxy, deliver: b
 def test_an_idempotent_enqueue_whose_reply_was_lost_is_its_own_first(proxy: Proxy, deliver: bool) -> None:
     shard = Shard(get_broker())
     first, second = message(idempotency_key="k"), message(idempotency_key="k")
-    proxy.cut(first.id, deliver=deliver)
+    cut(proxy, first.id, deliver=deliver)
     assert shard.broker.enqueue([Submission(first, "default")]) == [Accepted(first.id, True)]
-    proxy.cut(second.id, deliver=deliver)
+    cut(proxy, second.id, deliver=deliver)
     assert shard.broker.enqueue([Submission(second, "default")]) == [Accepted(first.id, False)]
     assert len(shard.lane()) == 1
 
@@ -373,7 +380,7 @@ def test_an_idempotent_enqueue_whose_reply_was_lost_is_its_own_first(proxy: Prox
 @pytest.mark.parametrize("deliver", [True, False])
 def test_a_requeue_whose_reply_was_lost_makes_one_run(proxy: Proxy, deliver: bool) -> None:
     shard, again = Shard(get_broker()), message(run=2)
-    proxy.cut(again.id, deliver=deliver)
+    cut(proxy, again.id, deliver=deliver)
     shard.broker.requeue(again, "default")
     assert len(shard.lane()) == 1
 
@@ -383,10 +390,10 @@ def test_a_claim_is_not_repeated_and_what_it_was_handed_is_found(proxy: Proxy) -
     hand = Hand(shard)
     assert hand.claim() == []
     ids = shard.seed_waiting(3)
-    cut = proxy.cut(b"w1", deliver=True)
+    cutting = cut(proxy, b"w1", deliver=True)
     with pytest.raises(redis.exceptions.ConnectionError):
         hand.claim()
-    assert cut.hit.is_set()
+    assert cutting.hit.is_set()
     hand.connection = shard.broker.connections.open()
     assert hand.claim() == []
     pending = hand.deliveries.pending(hand.connection)
@@ -403,7 +410,7 @@ def test_a_pipeline_that_breaks_raises_and_may_be_sent_again(proxy: Proxy) -> No
         shard.seed_waiting(2, priority=priority)
     calls = [call for call, _ in hand.deliveries.settle_calls([hand.completing(each) for each in hand.claim()])]
     assert len(calls) == 3
-    proxy.cut(b"w1", deliver=True)
+    cut(proxy, b"w1", deliver=True)
     with pytest.raises(redis.exceptions.ConnectionError):
         run_scripts(hand.connection, calls)
     hand.connection = shard.broker.connections.open()
