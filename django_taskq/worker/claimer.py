@@ -10,37 +10,30 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import redis
 
-from django_taskq import registry
-from django_taskq.broker.deliveries import Claim, Deliveries, Delivery, release
+from django_taskq.broker.deliveries import Claim, Deliveries
 from django_taskq.broker.errors import typed
 from django_taskq.exceptions import TaskqError
-from django_taskq.worker.prefetch import ahead_for, room_for, to_claim
 from django_taskq.worker.sleeper import Sleeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from django_taskq.broker.connection import Connections
     from django_taskq.worker.clock import Clock
+    from django_taskq.worker.distributor import Distributor
     from django_taskq.worker.held import Held
-    from django_taskq.worker.loop import LoopPool
-    from django_taskq.worker.pools import ThreadPool
-    from django_taskq.worker.settler import Settler
 
 logger = logging.getLogger("django_taskq.worker")
 
 LONGEST_SLEEP = 5.0  # seconds
 SLEEPER_LEASE_MS = 7_000
 COMPARE_EVERY = 10.0  # seconds
-MOST_WAIT = 1.0  # seconds a claimed message may wait here before it is released to other workers
+LOOK_EVERY = 0.1  # seconds, at what waits here or for room
 LONGEST_PAUSE = 5.0  # seconds between attempts while Redis is away
-ALONE_FROM = 2  # losses
-SMOOTHING = 0.2  # weight of the newest claim in the share of async messages
 
 
 class Claimer:
@@ -48,20 +41,18 @@ class Claimer:
     after `most` messages, `refused` when this worker was declared dead."""
 
     def __init__(
-        self, connections: Connections, deliveries: Deliveries, held: Held, settler: Settler, threads: ThreadPool,
-        loop: LoopPool, clock: Clock, room: threading.Event, *, most: int | None, register: Callable[[], None],
-        idle: Callable[[], None] | None, enough: Callable[[], None], refused: Callable[[], None],
+        self, connections: Connections, deliveries: Deliveries, held: Held, distributor: Distributor, clock: Clock,
+        room: threading.Event, *, most: int | None, register: Callable[[], None], idle: Callable[[], None] | None,
+        enough: Callable[[], None], refused: Callable[[], None],
     ) -> None:  # fmt: skip
-        self._connections, self._deliveries, self._held, self._settler = connections, deliveries, held, settler
-        self._threads, self._loop, self._clock, self._room = threads, loop, clock, room
+        self._connections, self._deliveries, self._held = connections, deliveries, held
+        self._distributor, self._clock, self._room = distributor, clock, room
         self._most, self._register, self._idle, self._enough, self._refused = most, register, idle, enough, refused
         self._sleeper = Sleeper(connections, deliveries.wake_keys)
         self._connection: redis.Connection | None = None
-        self._suspects: deque[Delivery] = deque()
-        self._share: float | None = None
         self._asleep = self._full = False
         self._woken: bytes | None = None  # the wake list that the last sleep ended by
-        self._compare_at = 0.0
+        self._compare_at = self._full_since = 0.0  # monotonic seconds
         self._wake_read, self._wake_write = os.pipe()
         self.stopping = False
         self.claimed = 0
@@ -100,35 +91,35 @@ class Claimer:
             self._disconnect()
             pause = min(LONGEST_PAUSE, pause * 2 or 0.05)
             self._pause(pause)
-        self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")) + list(self._suspects))
-        self._suspects.clear()
+        self._distributor.release_all()
         self._get_up()
         self._disconnect()
 
     def _step(self) -> None:
-        if self._suspects:
+        if self._distributor.has_suspects():
             self._run_suspect()
             return
         wanted = self._wanted()
         if wanted <= 0:
             self._wait_for_room()
+            self._probe()
             self._end_when_enough()
             return
+        self._full_since = 0.0
         connection = self._connect()
         if time.monotonic() >= self._compare_at:
             self._compare(connection)
             return
         idle = not self._held
-        claim = self._claim(connection, wanted)
-        if claim.refused:
-            self._refused()
-            self.stopping = True
+        claim = self._claim(connection, wanted, 0 if self._idle is not None else SLEEPER_LEASE_MS)
+        if claim.deliveries:
+            self._full = False
+            self._distributor.give(claim.deliveries)
+        elif claim.refused:
+            return
         elif claim.full:
             self._say_full()
             self._pause(1.0)
-        elif claim.deliveries:
-            self._full = False
-            self._dispatch(claim.deliveries)
         elif self._idle is not None:
             self._end_burst(idle)
         else:
@@ -144,79 +135,49 @@ class Claimer:
 
     def _end_when_enough(self) -> None:
         """After `most` messages, as soon as all of them have started."""
-        if self._most is not None and self.claimed >= self._most and not self._waiting():
+        if self._most is not None and self.claimed >= self._most and not self._distributor.waiting():
             self._enough()
             self.stopping = True
 
-    def _waiting(self) -> int:
-        return self._threads.waiting() + self._loop.waiting()
-
     def _wanted(self) -> int:
-        rooms = []
-        for pool in (self._threads, self._loop):
-            ahead = ahead_for(pool.size, pool.durations.seconds)
-            pool.low = ahead // 2
-            rooms.append(room_for(pool.size, pool.busy, pool.waiting(), ahead))
-        wanted = to_claim(rooms[0], rooms[1], self._share)
+        wanted = self._distributor.wanted()
         return wanted if self._most is None else min(wanted, self._most - self.claimed)
 
-    def _claim(self, connection: redis.Connection, wanted: int) -> Claim:
+    def _claim(self, connection: redis.Connection, wanted: int, lease: int) -> Claim:
         sent = time.monotonic()
-        lease = 0 if self._idle is not None else SLEEPER_LEASE_MS
         claim = self._deliveries.claim(connection, wanted, sent, lease_ms=lease, awake=not self._asleep)
-        self._asleep = False
         if claim.time:
+            self._asleep, self._woken = False, None
             self._clock.set(claim.time, sent, time.monotonic())
         for delivery in claim.deliveries:
             self._held.add(delivery)
         self.claimed += len(claim.deliveries)
+        if claim.refused:
+            self._refused()
+            self.stopping = True
         return claim
 
-    def _dispatch(self, deliveries: Sequence[Delivery]) -> None:
-        to_loop = 0
-        for delivery in deliveries:
-            if (delivery.losses or b"l" in delivery.fields) and _losses(delivery) >= ALONE_FROM:
-                self._suspects.append(delivery)
-                continue
-            if _is_async(delivery):
-                self._loop.put(delivery)
-                to_loop += 1
-            else:
-                self._threads.put(delivery)
-        share = to_loop / len(deliveries)
-        self._share = share if self._share is None else self._share + SMOOTHING * (share - self._share)
-        if abs(self._share - round(self._share)) < 0.01:
-            self._share = float(round(self._share))
-
     def _run_suspect(self) -> None:
-        """A task that has cost workers runs alone, so that it takes nobody with it."""
-        if self._waiting() or self._threads.busy or self._loop.busy:
-            self._release_waiting(0.0)
-            self._pause(0.05)
-            return
-        delivery = self._suspects.popleft()
-        (self._loop if _is_async(delivery) else self._threads).put(delivery)
-        while delivery.location in self._held and not self.stopping:
+        delivery = self._distributor.start_suspect()
+        self._pause(0.05)
+        while delivery is not None and delivery.location in self._held and not self.stopping:
             self._pause(0.05)
 
     def _wait_for_room(self) -> None:
         self._room.clear()
         if self._wanted() <= 0:
-            self._room.wait(0.25)
-        self._release_waiting(MOST_WAIT)
+            self._room.wait(LOOK_EVERY)
+        self._distributor.release_late()
 
-    def _release_waiting(self, seconds: float) -> None:
-        """Hands on what has waited here for longer than that."""
-        before = time.monotonic() - seconds
-        for pool in (self._threads, self._loop):
-            if pool.waiting() and (late := pool.take_back(before)):
-                self._release(late)
-                if seconds:
-                    pool.durations.at_least(seconds)  # or as much would be claimed again
-
-    def _release(self, deliveries: list[Delivery]) -> None:
-        for delivery in deliveries:
-            self._settler.put(release(delivery))
+    def _probe(self) -> None:
+        """While one pool stays full the next message may be for the other: claims it, or gives it back."""
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        if now - self._full_since < LOOK_EVERY or not self._distributor.one_is_full() or self.claimed == self._most:
+            return
+        claim = self._claim(self._connect(), 1, 0)
+        if not claim.deliveries or not self._distributor.offer(claim.deliveries[0]):
+            self._full_since = now
 
     def _compare(self, connection: redis.Connection) -> None:
         """Runs what Redis counts as this worker's and this worker does not hold."""
@@ -234,22 +195,22 @@ class Claimer:
                 )
                 for delivery in found:
                     self._held.add(delivery)
-                self._dispatch(found)
+                self._distributor.give(found)
         self._compare_at = time.monotonic() + COMPARE_EVERY
 
     def _sleep(self, connection: redis.Connection, claim: Claim) -> None:
         self._asleep = True
         seconds = LONGEST_SLEEP
-        if self._waiting():
-            self._release_waiting(MOST_WAIT)
-            seconds = MOST_WAIT / 4
+        if self._distributor.waiting():
+            self._distributor.release_late()
+            seconds = LOOK_EVERY
         if claim.next_due is not None:
             seconds = min(seconds, claim.next_due - self._clock.now() + 0.0005)
         if seconds > 0:
             self._woken = self._sleeper.sleep(seconds, connection, self._wake_read)
 
     def _get_up(self) -> None:
-        """Sleeps no more; a token that woke this worker while it was told to stop is for another."""
+        """Sleeps no more; a token that woke this worker, which was told to stop or declared dead, is for another."""
         if self._asleep and self._connection is not None:
             try:
                 self._deliveries.get_up(self._connection, self._woken)
@@ -280,21 +241,3 @@ class Claimer:
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None
-
-
-def _losses(delivery: Delivery) -> int:
-    """Workers lost with this task, before its last retry included."""
-    fields = delivery.fields
-    before = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"l", b"0")
-    return delivery.losses + (int(before) if before.isdigit() else 0)
-
-
-def _is_async(delivery: Delivery) -> bool:
-    """Whether a message is for the event loop. What cannot be read goes to a thread, which says so."""
-    fields = delivery.fields
-    if len(fields) > 3 and fields[2] == b"t":
-        name = fields[3]
-    else:  # a foreign producer's order
-        name = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"t", b"")
-    task = registry.lookup(name.decode("utf-8", "replace"))
-    return task is not None and task.is_async

@@ -22,6 +22,7 @@ from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
 from django_taskq.worker.claimer import Claimer
 from django_taskq.worker.clock import Clock
+from django_taskq.worker.distributor import Distributor
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
@@ -70,8 +71,9 @@ class TaskProcess:
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
         self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
         self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)
+        distributor = Distributor(self._threads, self._loop, self._settler.put)
         self._claimer = Claimer(
-            connections, deliveries, self._held, self._settler, self._threads, self._loop, clock, room,
+            connections, deliveries, self._held, distributor, clock, room,
             most=options.max_tasks, register=self._register, idle=self._idle if options.burst else None,
             enough=self._enough, refused=self._refused,
         )  # fmt: skip

@@ -85,7 +85,7 @@ def install() -> None:
     for module in ("broker.connection", "broker.deliveries"):
         _around(module, "run_script", lambda connection, script, *rest: [script.name])
     _around("worker.settler", "run_scripts", lambda connection, calls: [script.name for script, _ in calls])
-    _around("worker.claimer", "Claimer._dispatch", lambda *_: ["dispatch"])
+    _around("worker.distributor", "Distributor.give", lambda *_: ["dispatch"])
     _around("worker.pools", "ThreadPool.call", lambda *_: ["run"])
     _around("worker.loop", "LoopPool.call", lambda *_: ["run"])
     _around("bulk", "Writer._commit", lambda *_: ["commit"])

@@ -34,6 +34,13 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
+        self.gate = f"{path}-gate"  # `holds` runs until it exists
+
+    def open_gate(self) -> None:
+        Path(self.gate).touch()
+
+    def close_gate(self) -> None:
+        Path(self.gate).unlink()
 
     def read(self) -> list[dict[str, Any]]:
         path = Path(self.path)
@@ -125,14 +132,17 @@ def eventually(condition: Callable[[], Any], timeout: float = 10) -> None:
     wait_for(holds, timeout, condition)
 
 
-def traces() -> list[str]:
-    """What workers have left in Redis about themselves: register, hashes, inboxes, sleepers, consumers."""
+def traces(*, sleepers: bool = True) -> list[str]:
+    """What workers have left in Redis about themselves: register, hashes, inboxes, sleepers, consumers.
+
+    A worker that was killed in its sleep stays among the sleepers for some seconds, until its lease is over.
+    """
     broker = get_broker()
     found = []
     for name in sorted(broker.connections.execute("KEYS", "*")):
         key = name.decode()
         kind = key.removeprefix(broker.keys.tag).split(":")[1]
-        if kind in {"workers", "worker", "inbox", "sleepers", "cancels"}:
+        if kind in {"workers", "worker", "inbox", "cancels"} or (kind == "sleepers" and sleepers):
             found.append(key)
         elif kind == "queue":
             for consumer in broker.connections.execute("XINFO", "CONSUMERS", key, "workers"):

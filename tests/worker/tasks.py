@@ -339,3 +339,29 @@ def spins(rounds: int) -> int:
     for number in range(rounds):
         total += number
     return total
+
+
+@task(max_retries=0)
+async def waits_for_a_thread(path: str, seconds: float) -> None:
+    """A coroutine that waits for a thread that nobody can interrupt."""
+    write(path, event="start")
+    await asyncio.to_thread(time.sleep, seconds)
+
+
+@task(max_retries=0)
+def holds(path: str, gate: str, name: str = "") -> str:
+    """Runs until the test opens the gate."""
+    write(path, name=name, event="start", id=current_task().id)
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    write(path, name=name, event="end", id=current_task().id)
+    return name
+
+
+@task(max_retries=0)
+async def holds_async(path: str, gate: str, name: str = "") -> str:
+    write(path, name=name, event="start", id=current_task().id)
+    while not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240, PTH110 - a glance at a file does not block
+        await asyncio.sleep(0.005)
+    write(path, name=name, event="end", id=current_task().id)
+    return name

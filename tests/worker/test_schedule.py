@@ -116,3 +116,37 @@ def test_two_sleeping_workers_share_what_comes(start: StartWorker, ledger: Ledge
     assert first["pid"] != second["pid"]
     assert second["at"] - first["at"] < 0.2
     wait_for(lambda: len(ledger.events("end")) == 2)
+
+
+def test_coroutines_start_while_all_threads_are_busy_and_the_other_way_round(
+    start: StartWorker, ledger: Ledger
+) -> None:
+    start("--threads", "2", "--async-concurrency", "2")
+    call = (ledger.path, ledger.gate)
+    for busy, free in ((tasks.holds, tasks.works_async), (tasks.holds_async, tasks.works)):
+        before = len(ledger.events())
+        held = busy.delay_many([(call, {})] * 2)
+        ledger.wait(before + 2)
+        began = time.monotonic()
+        for handle in free.delay_many([((ledger.path, 0), {})] * 50):
+            handle.get(timeout=3)
+        assert time.monotonic() - began < 1.5
+        ledger.open_gate()
+        for handle in held:
+            handle.get(timeout=3)
+        ledger.close_gate()
+
+
+def test_what_waits_behind_a_long_task_is_handed_on(start: StartWorker, ledger: Ledger) -> None:
+    start("--threads", "1")
+    tasks.my_pid.delay_many([((), {})] * 200)[-1].get(timeout=5)  # short ones: the worker will claim ahead
+    long = tasks.holds.delay(ledger.path, ledger.gate)
+    waiting = tasks.works.delay_many([((ledger.path, 0), {})] * 50)
+    ledger.wait()
+    wait_for(lambda: get_broker().find([waiting[-1]._id])[0].state == "running")
+    start("--threads", "1")
+    for handle in waiting:
+        handle.get(timeout=4)
+    ledger.open_gate()
+    long.get(timeout=5)
+    assert len(ledger.events()) == 51

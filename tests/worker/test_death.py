@@ -1,0 +1,298 @@
+"""Processes that die: what they held runs elsewhere, and who was to blame is counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_taskq import TaskHandle
+from django_taskq.broker import get_broker
+from django_taskq.broker.workers import Workers
+from django_taskq.core.outcome import Outcome
+from django_taskq.exceptions import TaskFailed, TaskqError
+from django_taskq.models import TaskResult
+from django_taskq.worker.reclaimer import Reclaimer
+from tests.conftest import StartWorker
+from tests.servers import WorkerProcess, wait_for
+from tests.worker import tasks
+from tests.worker.conftest import (
+    Ledger,
+    group_members,
+    losses_of,
+    maintenance_process,
+    outcomes,
+    task_processes,
+    traces,
+)
+
+LIMIT = 1.6  # seconds; 15 in a worker's own reclaimer
+
+
+@pytest.fixture
+def impatient_reclaimer(broker: Any) -> Iterator[None]:
+    """A reclaimer that needs less than two seconds to declare a worker dead."""
+    stop = threading.Event()
+    connections = broker.connections
+    reclaimer = Reclaimer(Workers(connections, broker.keys), LIMIT)
+
+    def run() -> None:
+        while not stop.wait(0.1):
+            try:
+                reclaimer.run_once(time.monotonic())
+            except TaskqError:
+                continue
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+def warm_up(count: int = 200) -> None:
+    """Short tasks, after which a worker claims ahead."""
+    tasks.my_pid.delay_many([((), {})] * count)[-1].get(timeout=5)
+
+
+def failure_of(handle: TaskHandle[Any]) -> Outcome:
+    with pytest.raises(TaskFailed):
+        handle.get(timeout=20)
+    outcome = get_broker().find([handle._id])[0].outcome
+    assert outcome is not None
+    return outcome
+
+
+def assert_each_ended_once(handles: list[TaskHandle[Any]]) -> None:
+    ids = [outcome.id for outcome in outcomes()]
+    assert sorted(ids.count(handle._id) for handle in handles) == [1] * len(handles)
+
+
+def test_what_a_killed_process_held_runs_again_at_once(start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "2")
+    warm_up()
+    (old,) = task_processes(process)
+    started = tasks.holds.delay_many([((ledger.path, ledger.gate), {})] * 2)
+    ledger.wait(2)
+    waiting = tasks.works.delay_many([((ledger.path, 0), {})] * 10)
+    wait_for(lambda: get_broker().find([waiting[-1]._id])[0].state == "running")
+    asynchronous = tasks.holds_async.delay(ledger.path, ledger.gate)
+    ledger.wait(3)
+    killed = time.time()
+    os.kill(old, signal.SIGKILL)
+    assert max(line["at"] for line in ledger.wait(5)) - killed < 2
+    ledger.open_gate()
+    for handle in (*started, asynchronous, *waiting):
+        handle.get(timeout=5)
+    assert [losses_of(handle) for handle in (*started, asynchronous)] == [1, 1, 1]
+    assert [losses_of(handle) for handle in waiting] == [0] * 10
+    assert_each_ended_once([*started, asynchronous, *waiting])
+    assert "died (SIGKILL) with 3 tasks running" in process.output()
+    assert process.terminate() == 0
+    assert traces(sleepers=False) == []
+
+
+def test_children_of_a_killed_supervisor_finish_and_end(start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "2", "--processes", "2")
+    warm_up()
+    call = (ledger.path, ledger.gate)
+    running = [*tasks.holds.delay_many([(call, {})] * 4), tasks.holds_async.delay(*call)]
+    ledger.wait(5)
+    waiting = tasks.works.delay_many([((ledger.path, 0), {})] * 10)
+    process.kill()
+    wait_for(lambda: process.output().count("has lost its supervisor") == 3)
+    ledger.open_gate()
+    wait_for(lambda: group_members(process.pid) == [], 5, lambda: group_members(process.pid))
+    for handle in running:
+        assert handle.get(timeout=1) == ""
+        assert losses_of(handle) == 0
+    assert traces(sleepers=False) == []
+    start("--threads", "2")
+    for handle in waiting:
+        handle.get(timeout=5)
+        assert losses_of(handle) == 0
+    assert len(ledger.events()) == 15
+
+
+def test_the_maintenance_process_is_restarted_and_recording_goes_on(start: StartWorker, ledger: Ledger) -> None:
+    process = start()
+    first = tasks.works.delay(ledger.path, 0)
+    wait_for(lambda: TaskResult.objects.filter(id=first.id).exists())
+    old = maintenance_process(process)
+    os.kill(old, signal.SIGKILL)
+    second = tasks.works.delay(ledger.path, 0)
+    second.get(timeout=5)
+    wait_for(lambda: len(process.children()) == 2 and old not in process.children(), 5)
+    # The dead recorder's lease has to run out.
+    wait_for(lambda: TaskResult.objects.filter(id=second.id).exists(), 14)
+    assert "the maintenance process died (SIGKILL)" in process.output()
+
+
+@pytest.mark.usefixtures("impatient_reclaimer")
+def test_another_worker_takes_over_from_a_dead_machine(start: StartWorker, ledger: Ledger) -> None:
+    first = start("--threads", "2", "--processes", "2")
+    warm_up()
+    call = (ledger.path, ledger.gate)
+    running = [*tasks.holds.delay_many([(call, {})] * 4), tasks.holds_async.delay(*call)]
+    ledger.wait(5)
+    waiting = tasks.works.delay_many([((ledger.path, 0), {})] * 10)
+    wait_for(lambda: sum(running.count(b"\n") + 1 for running in running_of(first)) == 5)
+    first.kill_tree()
+    killed = time.time()
+    second = start("--threads", "8")
+    again = [line for line in ledger.wait(20, timeout=8) if line["pid"] in task_processes(second)]
+    assert max(line["at"] for line in again) - killed < LIMIT + 1.5
+    for handle in waiting:
+        handle.get(timeout=5)
+        assert losses_of(handle) == 0
+    ledger.open_gate()
+    for handle in running:
+        handle.get(timeout=5)
+        assert losses_of(handle) == 1
+    assert_each_ended_once([*running, *waiting])
+    assert second.terminate() == 0
+    assert traces(sleepers=False) == []
+
+
+@pytest.mark.parametrize("how", ["exit", "segfault"])
+def test_a_task_that_kills_its_process_three_times_is_buried(how: str, start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "2")
+    began = time.monotonic()
+    outcome = failure_of(tasks.dies.delay(ledger.path, how))
+    assert time.monotonic() - began < 6
+    assert (outcome.status, outcome.reason, outcome.losses, outcome.attempts) == ("failed", "worker_lost", 3, 0)
+    assert [line["losses"] for line in ledger.events()] == [0, 1, 2]
+    assert [attempt.how for attempt in outcome.history] == ["worker_lost"]
+    assert "The worker died 3 times" in outcome.error_message
+    assert process.output().count(" died (exit code 0)" if how == "exit" else " died (SIGSEGV)") == 3
+
+
+def test_from_its_second_loss_a_task_runs_alone(start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "4")
+    neighbours: list[TaskHandle[Any]] = []
+    stop = threading.Event()
+
+    def keep_sending() -> None:
+        while not stop.wait(0.05):
+            neighbours.append(tasks.works.delay(ledger.path, 0.3, "neighbour"))
+
+    thread = threading.Thread(target=keep_sending)
+    thread.start()
+    outcome = failure_of(tasks.dies.delay(ledger.path, "kill"))
+    stop.set()
+    thread.join()
+    assert outcome.losses == 3
+    for handle in neighbours:
+        handle.get(timeout=10)
+    starts = [line for line in ledger.events() if "losses" in line]
+    assert [line["losses"] for line in starts] == [0, 1, 2]
+    last = starts[2]
+    beside = [
+        line
+        for line in ledger.events()
+        if line["pid"] == last["pid"]
+        and line.get("name") == "neighbour"
+        and line["id"] not in ended_before(ledger, last)
+    ]
+    assert [line for line in beside if line["at"] <= last["at"]] == []
+    assert max(losses_of(handle) for handle in neighbours) <= 2
+    assert process.output().count("died (SIGKILL)") == 3
+
+
+def ended_before(ledger: Ledger, line: dict[str, Any]) -> set[str]:
+    return {end["id"] for end in ledger.events("end") if end["at"] <= line["at"]}
+
+
+def test_a_loss_uses_up_no_retry(start: StartWorker, ledger: Ledger) -> None:
+    start("--threads", "2")
+    handle = tasks.dies_once.delay(ledger.path)
+    assert handle.get(timeout=5) == 1
+    assert [(line["losses"], line["attempt"]) for line in ledger.events()] == [(0, 1), (1, 1)]
+
+
+@pytest.mark.usefixtures("impatient_reclaimer")
+def test_a_stopped_process_that_continues_settles_nothing_and_makes_way(start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "1", "--processes", "2")
+    handle = tasks.holds.delay(ledger.path, ledger.gate)
+    old = ledger.wait()[0]["pid"]
+    wait_for(lambda: running_of(process))
+    os.kill(old, signal.SIGSTOP)
+    assert ledger.wait(2, timeout=5)[1]["pid"] != old
+    os.kill(old, signal.SIGCONT)
+    ledger.open_gate()
+    assert handle.get(timeout=5) == ""
+    assert losses_of(handle) == 1
+    wait_for(lambda: old not in process.children(), 5)
+    wait_for(lambda: len(process.ids) == 2, 5)
+    ledger.wait(2, "end")
+    assert_each_ended_once([handle])
+    output = process.output()
+    assert "was no longer this worker's: its outcome is void" in output
+    assert "it was declared dead" in output
+    assert process.terminate() == 0
+    assert traces(sleepers=False) == []
+
+
+def running_of(process: WorkerProcess) -> list[bytes]:
+    """What the last beats said that a worker's processes run."""
+    broker = get_broker()
+    said = [broker.connections.execute("HGET", broker.keys.worker(worker), "running") for worker in process.ids]
+    return [running for running in said if running]
+
+
+@pytest.mark.usefixtures("impatient_reclaimer")
+def test_a_process_whose_gil_is_held_is_alive(start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "2")
+    handle = tasks.hogs_the_gil.delay(ledger.path, 3.0)
+    handle.get(timeout=10)
+    assert losses_of(handle) == 0
+    assert len(ledger.events()) == 1
+    assert "dead" not in process.output()
+
+
+@pytest.mark.usefixtures("impatient_reclaimer")
+def test_a_stopped_supervisor_costs_its_children_no_outcome(start: StartWorker, ledger: Ledger) -> None:
+    """It does not beat for them: they are declared dead, their tasks run elsewhere, and each ends once."""
+    process = start("--threads", "1")
+    handle = tasks.holds.delay(ledger.path, ledger.gate)
+    ledger.wait()
+    other = start("--threads", "1")
+    os.kill(process.pid, signal.SIGSTOP)
+    ledger.wait(2, timeout=5)
+    os.kill(process.pid, signal.SIGCONT)
+    ledger.open_gate()
+    assert handle.get(timeout=8) == ""
+    ledger.wait(2, "end")
+    assert_each_ended_once([handle])
+    wait_for(lambda: len(process.ids) == 1 and len(task_processes(process)) == 1, 8)
+    assert (process.terminate(), other.terminate()) == (0, 0)
+    assert traces(sleepers=False) == []
+
+
+def test_only_one_child_more_is_started_for_one_that_died(start: StartWorker) -> None:
+    process = start("--processes", "2")
+    os.kill(task_processes(process)[0], signal.SIGKILL)
+    wait_for(lambda: len(task_processes(process)) == 2)
+    time.sleep(0.6)
+    assert len(process.children()) == 3
+    assert len(process.ids) == 2
+
+
+def test_children_that_die_at_once_are_started_ever_more_slowly(start: StartWorker, ledger: Ledger) -> None:
+    process = start("--threads", "1")
+
+    def kill() -> WorkerProcess:
+        os.kill(wait_for(lambda: task_processes(process))[0], signal.SIGKILL)
+        return process
+
+    for deaths in range(1, 4):
+        kill()
+        wait_for(lambda deaths=deaths: process.output().count("died (SIGKILL)") == deaths)
+        wait_for(lambda: task_processes(process))
+    assert "children die as soon as they start; the next one starts in 0.5 s" in process.output()
+    assert "children die as soon as they start; the next one starts in 1.0 s" in process.output()
