@@ -13,7 +13,7 @@ from django.db import close_old_connections
 from django_taskq.broker import get_broker
 from django_taskq.core.ids import id_from_str, id_to_str
 from django_taskq.core.states import State
-from django_taskq.exceptions import ResultError, ResultTimeout, TaskFailed, TaskNotFound
+from django_taskq.exceptions import BrokerUnavailable, ResultError, ResultTimeout, TaskFailed, TaskNotFound
 from django_taskq.registry import lookup
 
 if TYPE_CHECKING:
@@ -99,7 +99,10 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
         if ending is None:
             with get_broker().listen(self._id) as announcement:
                 while (ending := self._look()) is None:
-                    announcement.wait(self._patience(deadline))
+                    try:
+                        announcement.wait(self._patience(deadline))
+                    except BrokerUnavailable:
+                        announcement.renew()
         return self._result(ending)
 
     async def aget(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109
@@ -111,7 +114,10 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
             announcement = await _in_thread(listening.__enter__)
             try:
                 while (ending := await _in_thread(self._look)) is None:
-                    await _announced(announcement, self._patience(deadline))
+                    try:
+                        await _announced(announcement, self._patience(deadline))
+                    except BrokerUnavailable:
+                        await _in_thread(announcement.renew)
             finally:
                 listening.__exit__(None, None, None)
         return self._result(ending)

@@ -183,9 +183,7 @@ class Broker(OutcomeStream):
     @contextmanager
     def listen(self, id: bytes) -> Iterator[Listener]:
         """Subscribes to the end of a task. Subscribe first, then look, then wait."""
-        listener = Listener(
-            self.connections.open(), self.keys.done_prefix.encode() + id, self.connections.location.display
-        )
+        listener = Listener(self.connections, self.keys.done_prefix.encode() + id)
         try:
             yield listener
         finally:
