@@ -96,3 +96,37 @@ def test_another_certificate_than_the_pinned_one_is_refused(
     use(settings, tls_server[1], {**trusted, "ssl_fingerprint": "ab" * 32})
     with pytest.raises(BrokerUnavailable, match="not the pinned one"):
         get_broker().connections.open()
+
+
+def test_a_certificate_that_names_another_host_is_refused(
+    start_redis: Callable[..., RedisServer], authority: Authority, trusted: dict[str, Any], settings: Any
+) -> None:
+    certificate, port = authority.issue("elsewhere", "subjectAltName=DNS:elsewhere.example"), free_port()
+    config = {
+        "tls-port": str(port),
+        "tls-cert-file": str(certificate.certificate),
+        "tls-key-file": str(certificate.key),
+        "tls-ca-cert-file": str(authority.root.certificate),
+    }
+    start_redis(binary="redis-server", config=config)
+    use(settings, f"rediss://127.0.0.1:{port}/0", trusted)
+    with pytest.raises(BrokerUnavailable, match="IP address mismatch"):
+        get_broker().connections.open()
+
+
+def test_a_django_redis_cache_gives_its_tls_options(
+    tls_server: tuple[RedisServer, str], trusted: dict[str, Any], settings: Any
+) -> None:
+    settings.CACHES = {
+        **settings.CACHES,
+        "queue": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": tls_server[1],
+            "OPTIONS": {"CONNECTION_POOL_KWARGS": trusted},
+        },
+    }
+    use(settings, "queue", {})
+    assert get_broker().connections.execute("PING") == b"PONG"
+    add.delay(2, 3)
+    with tls_server[0].client() as client:
+        assert client.xlen("{taskq}:queue:default:0") == 1
