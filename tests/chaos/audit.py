@@ -75,6 +75,7 @@ def audit(books: Books, faults: list[Fault]) -> Report:
     """Compares everything with everything."""
     report = Report()
     accepted, doubtful = _promises(books, report)
+    _add_unrecorded(books, accepted, report)
     ends = {id: status for id, _, status, _, _ in books.rows}
     loses = [fault for fault in faults if fault.loses]
     missing = accepted.keys() - ends.keys()
@@ -112,6 +113,17 @@ def _promises(books: Books, report: Report) -> tuple[dict[str, dict[str, Any]], 
         if count > 1:
             report.problems.append(f"call {number} was accepted as {count} tasks")
     return accepted, {number for number, count in tried.items() if count > 0}
+
+
+def _add_unrecorded(books: Books, accepted: dict[str, dict[str, Any]], report: Report) -> None:
+    """A success that asked for no row has none; the outcome stream answers for it."""
+    wanted = {id for id, call in accepted.items() if call["kind"] == "unrecorded"}
+    for id, _, status, _, _ in books.rows:
+        if id in wanted and status == "succeeded":
+            report.problems.append(f"{id} was to leave no row")
+    for outcome in books.outcomes:
+        if outcome.id in wanted and outcome.status == "succeeded":
+            books.rows.append((outcome.id, outcome.run, outcome.status, "", 1))
 
 
 def _check_strays(

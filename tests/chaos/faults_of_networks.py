@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from django_taskq.broker import scripts
 from tests.chaos.catalogue import chaos, register
 from tests.chaos.load import MIX
-from tests.chaos.proxy import Cut
 from tests.chaos.run import LIMIT, Plan, Run
 from tests.servers import wait_for
 
@@ -20,17 +18,12 @@ CANCELLING = Plan(mix={**MIX, "cancelled": 20})
 
 def cutting(name: str, *, deliver: bool) -> Callable[[Run], None]:
     """Cuts connections around calls of one script, again and again, of whoever makes one next."""
-    needle = scripts.Script(name).sha.encode()
 
     def act(run: Run) -> None:
-        proxies = [run.proxy] if name in {"enqueue", "cancel"} else [machine.proxy for machine in run.machines]
         for _ in range(TIMES):
             run.pause(0.1, 0.4)
-            cut = Cut(needle, deliver)
             with run.fault("cut", until_end=True):
-                for proxy in proxies:
-                    proxy.cut(cut)
-                wait_for(cut.hit.is_set, 20, f"a call of {name}")
+                wait_for(run.cut(name, deliver=deliver).hit.is_set, 20, f"a call of {name}")
 
     return act
 
@@ -48,7 +41,7 @@ for name in ("enqueue", "claim", "complete", "advance"):
 
 @chaos("a slow network: 20 to 100 ms more, each way")
 def slow_network(run: Run) -> None:
-    for proxy in (run.proxy, *(machine.proxy for machine in run.machines)):
+    for proxy in run.proxies():
         proxy.delay(0.02, 0.1)
     with run.fault("slow"):
         run.load_thread.join(120)
@@ -59,7 +52,7 @@ def connections_reset(run: Run) -> None:
     for _ in range(10):
         run.pause(0.1, 0.3)
         with run.fault("reset"):
-            for proxy in (run.proxy, *(machine.proxy for machine in run.machines)):
+            for proxy in run.proxies():
                 proxy.cut_all()
 
 
@@ -67,7 +60,7 @@ def connections_reset(run: Run) -> None:
 def half_open(run: Run) -> None:
     run.pause(0.5, 1.5)
     with run.fault("half-open"):
-        for proxy in (run.proxy, *(machine.proxy for machine in run.machines)):
+        for proxy in run.proxies():
             proxy.half_open()
 
 
@@ -98,6 +91,6 @@ def producer_cut_off(run: Run) -> None:
 def everybody_cut_off(run: Run) -> None:
     run.pause(1.0, 1.5)
     with run.fault("away", until_end=True), contextlib.ExitStack() as stack:
-        for proxy in (run.proxy, *(machine.proxy for machine in run.machines)):
+        for proxy in run.proxies():
             stack.enter_context(proxy.blackhole())
         run.pause(30.0)

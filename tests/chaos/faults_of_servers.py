@@ -1,17 +1,14 @@
-"""What happens to Redis and to the database; and several faults at once."""
+"""What happens to Redis and to the database."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import sqlite3
 
 import redis
 from django.db import connection
 
 from tests.chaos.catalogue import chaos
-from tests.chaos.faults_of_processes import TWO_EACH, kill_task_process, stop
 from tests.chaos.load import MIX
 from tests.chaos.run import KEYS, LIMIT, Plan, Run
 
@@ -68,16 +65,17 @@ def redis_away(run: Run) -> None:
 
 @chaos("Redis: hangs for 4 s (SIGSTOP)", Plan(seconds=6.0))
 def redis_hangs(run: Run) -> None:
+    run.pause(0.5, 1.5)
     freeze_redis(run, 4.0)
 
 
 @chaos("Redis: hangs for 20 s, longer than every time-out", Plan(seconds=6.0, calls=200))
 def redis_hangs_long(run: Run) -> None:
+    run.pause(0.5, 1.5)
     freeze_redis(run, LIMIT + 5)
 
 
 def freeze_redis(run: Run, seconds: float) -> None:
-    run.pause(0.5, 1.5)
     with run.fault("Redis hangs", until_end=True):
         run.server.freeze()
         run.pause(seconds)
@@ -124,10 +122,14 @@ def clients_killed(run: Run) -> None:
 @chaos("Redis: memory full for 3 s: producers are refused, workers drain", Plan(seconds=6.0))
 def redis_full(run: Run) -> None:
     run.pause(0.5, 1.5)
+    fill_redis(run, 3.0)
+
+
+def fill_redis(run: Run, seconds: float) -> None:
     with run.server.client() as client:
         with run.fault("full"):
             client.config_set("maxmemory", "1mb")
-            run.pause(3.0)
+            run.pause(seconds)
         client.config_set("maxmemory", "0")
 
 
@@ -143,27 +145,32 @@ def group_destroyed(run: Run) -> None:
     lane = KEYS.lane("default", 0)
     with run.server.client() as client:
         for _ in range(5):
-            run.pause(0.1, 0.5)
             # What was pending is delivered again, while those who had it still run it.
-            with run.fault("XGROUP DESTROY", everywhere=True), contextlib.suppress(redis.ResponseError):
-                client.xgroup_destroy(lane, "workers")
+            with run.fault("XGROUP DESTROY", everywhere=True):
+                with contextlib.suppress(redis.ResponseError):
+                    client.xgroup_destroy(lane, "workers")
+                run.pause(0.5)
 
 
 @chaos("database: locked for 6 s")
 def database_locked(run: Run) -> None:
     run.pause(0.3, 1.0)
+    lock_database(run, 6.0)
+
+
+def lock_database(run: Run, seconds: float) -> None:
     with run.fault("database locked"):
         if connection.vendor == "sqlite":
             with contextlib.closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=10)) as other:
                 other.execute("BEGIN EXCLUSIVE")
-                run.pause(6.0)
+                run.pause(seconds)
                 other.rollback()
         else:
             from django.db import transaction
 
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("LOCK TABLE django_taskq_taskresult IN ACCESS EXCLUSIVE MODE")
-                run.pause(6.0)
+                run.pause(seconds)
 
 
 @chaos("database: every connection is ended, ten times (PostgreSQL)")
@@ -176,39 +183,3 @@ def database_cut(run: Run) -> None:
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                     "WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
-
-
-@chaos("a storm: eight faults at random in ten seconds", Plan(
-    arguments=TWO_EACH, seconds=10.0, calls=800, mix={**MIX, "crashes": 0.5}, redis=ALWAYS, constants={"limit": 6}
-))  # fmt: skip
-def storm(run: Run) -> None:
-    faults = [
-        lambda: kill_task_process(run, run.some_machine()),
-        lambda: kill_redis(run, loses=False),
-        lambda: freeze_redis(run, 2.0),
-        lambda: run.server.client().script_flush(),
-        lambda: [machine.proxy.cut_all() for machine in run.machines],
-        lambda: run.some_machine().proxy.half_open(),
-        lambda: os.kill(run.some_machine().maintenance_pid(), signal.SIGKILL),
-        lambda: stop_task_process(run),
-        lambda: replace_machine(run),
-        lambda: run.arm(run.chance.choice(["claim.after", "complete.before", "complete.after", "commit.after"])),
-    ]
-    for fault in run.chance.sample(faults, 8):
-        run.pause(0.2, 0.8)
-        fault()
-
-
-def stop_task_process(run: Run) -> None:
-    pids = run.some_machine().task_pids()
-    if pids:
-        with run.fault("task process stopped", pids={pids[0]}), contextlib.suppress(ProcessLookupError):
-            stop(run, pids[0], 3.0)
-
-
-def replace_machine(run: Run) -> None:
-    machine = run.some_machine()
-    run.add_machine()
-    with run.fault("machine killed", machines={machine.number}):
-        machine.process.kill_tree()
-    machine.expected_codes = {-signal.SIGKILL}

@@ -23,7 +23,7 @@ from tests.chaos import ledger, tasks
 OK = frozenset({"succeeded"})
 MIX = {
     "quick": 38, "works": 16, "waits": 14, "stumbles": 7, "fails": 4, "gives_up": 3, "later": 6, "urgent": 4,
-    "burst": 1, "keyed": 3, "cancelled": 3, "expires": 1,
+    "bulk": 4, "burst": 1, "keyed": 3, "cancelled": 3, "expires": 1, "overruns": 1, "unrecorded": 2,
 }  # fmt: skip
 
 
@@ -59,6 +59,12 @@ KINDS = {
     "urgent": Kind(
         lambda number, chance: tasks.quick.using(priority=chance.choice([-50, 10, 100])).delay(number), plain=True
     ),
+    "bulk": Kind(lambda number, _: tasks.quick.using(queue_name="bulk").delay(number), plain=True),
+    "overruns": Kind(
+        lambda number, chance: chance.choice([tasks.overruns, tasks.overruns_async]).delay(number),
+        frozenset({"failed"}),
+    ),
+    "unrecorded": Kind(lambda number, _: tasks.quick.using(record="failures").delay(number), plain=True),
     "burst": Kind(lambda number, _: tasks.quick.delay_many([((number,), {})]), plain=True),
     "keyed": Kind(lambda number, _: tasks.quick.using(idempotency_key=f"key-{number}").delay(number)),
     "cancelled": Kind(_cancelled, OK | {"cancelled"}),

@@ -47,6 +47,7 @@ def kill_once(directory: Path) -> tuple[int, int, float]:
     """Accepted calls, lost ones, and how long before the kill the oldest lost one was accepted (seconds)."""
     from django.test import override_settings
 
+    from django_taskq.broker.keys import index_field
     from tests.chaos.run import KEYS, NAMESPACE
     from tests.servers import RedisServer
 
@@ -67,7 +68,7 @@ def kill_once(directory: Path) -> tuple[int, int, float]:
         with server.client() as client:
             known = set(client.hkeys(KEYS.index))
         accepted = [call for producer in producers for call in producer.accepted if call[0] <= killed]
-        lost = [at for at, id in accepted if id not in known]
+        lost = [at for at, id in accepted if index_field(id) not in known]
         return len(accepted), len(lost), killed - min(lost) if lost else 0.0
     finally:
         server.close()

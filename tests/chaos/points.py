@@ -30,13 +30,11 @@ def arm(
     return path
 
 
-def disarm(path: Path) -> bool:
-    """Takes back what nobody has passed; False when somebody has."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    return True
+def disarm(books: ledger.Books) -> None:
+    """Takes back what nobody has passed."""
+    for path in books.directory.glob("armed-*/*"):
+        if path.suffix in {".before", ".after"}:
+            path.unlink(missing_ok=True)
 
 
 def fired(books: ledger.Books) -> list[dict[str, Any]]:

@@ -20,12 +20,13 @@ from django.test import override_settings
 
 from django_taskq.broker import Broker
 from django_taskq.broker.keys import Keys
+from django_taskq.broker.scripts import Script
 from django_taskq.conf import read_settings
 from django_taskq.models import DeadTask, TaskResult
 from tests.chaos import ledger, points
 from tests.chaos.audit import Books, Fault, Report, audit
 from tests.chaos.load import MIX, Load
-from tests.chaos.proxy import Proxy
+from tests.chaos.proxy import Cut, Proxy
 from tests.chaos.watch import Watcher
 from tests.servers import REAPER, ROOT, RedisServer, WorkerProcess, wait_for
 
@@ -87,6 +88,7 @@ class Run:
         self.machines: list[Machine] = []
         self.faults: list[Fault] = []
         self.problems: list[str] = []
+        self._cuts: list[Cut] = []
         self._stack = contextlib.ExitStack()
 
     # --- beginning and end --------------------------------------------------------------------------------------------
@@ -133,6 +135,7 @@ class Run:
     def settings(self, proxy: Proxy) -> dict[str, Any]:
         return {
             "BROKER": f"redis://127.0.0.1:{proxy.port}/0", "NAMESPACE": NAMESPACE, "OUTCOME_WINDOW": self.plan.window,
+            "QUEUES": {"default": {}, "bulk": {}},
         }  # fmt: skip
 
     def environment(self, machine: Machine | None) -> dict[str, str]:
@@ -179,6 +182,18 @@ class Run:
     def arm(self, point: str, action: str = "kill", seconds: float = 0.0, machine: Machine | None = None) -> Path:
         return points.arm(self.books, point, action, seconds=seconds, machine=machine.number if machine else None)
 
+    def cut(self, script: str, *, deliver: bool) -> Cut:
+        """Cuts the connection on which somebody next calls a script, before or after the call has arrived."""
+        cut = Cut(Script(script).sha.encode(), deliver)
+        self._cuts.append(cut)
+        for proxy in self.proxies():
+            proxy.cut(cut)
+        return cut
+
+    def proxies(self) -> list[Proxy]:
+        """Every way to Redis: the producer's and the machines'."""
+        return [self.proxy, *(machine.proxy for machine in self.machines)]
+
     def wait_fired(self, *armed: Path, timeout: float = 20) -> None:
         wait_for(lambda: not any(path.exists() for path in armed), timeout, f"somebody at {armed}")
 
@@ -208,6 +223,9 @@ class Run:
         self.load_thread.join(120)
         if self.load.error is not None:
             raise self.load.error
+        points.disarm(self.books)
+        for cut in self._cuts:
+            cut.hit.set()
         self._note_points()
         limit = self.plan.constants.get("limit", LIMIT)
         try:

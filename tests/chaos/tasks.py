@@ -69,6 +69,20 @@ def fails_once(number: int) -> None:
             raise ValueError("not in this run")
 
 
+@task(max_retries=1, backoff=SOON, timeout=0.2)
+def overruns(number: int) -> None:
+    """Longer than its time limit, twice."""
+    with kept(number):
+        for _ in range(1000):
+            time.sleep(0.01)
+
+
+@task(max_retries=0, timeout=0.2)
+async def overruns_async(number: int) -> None:
+    with kept(number):
+        await asyncio.sleep(10)
+
+
 @task
 def gives_up(number: int) -> None:
     with kept(number):
