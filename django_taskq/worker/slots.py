@@ -7,6 +7,7 @@ that it is raised in that task or not at all: after it no interruption of this t
 from __future__ import annotations
 
 import ctypes
+import logging
 import threading
 import time
 from queue import SimpleQueue
@@ -18,6 +19,8 @@ from django_taskq.exceptions import TaskCancelled, TaskTimeout
 if TYPE_CHECKING:
     from django_taskq.worker.executor import Work
     from django_taskq.worker.pools import ThreadPool
+
+logger = logging.getLogger("django_taskq.worker")
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -43,7 +46,12 @@ class Slot:
             delivery = ready.get()
             if delivery is None:
                 return
-            self._run(delivery)
+            try:
+                self._run(delivery)
+            except BaseException:
+                logger.exception("entry %s stays unsettled: a fault of the worker itself", delivery.location.decode())
+                self.pool.notes.clear(self.number)
+                self.work, self.busy = None, False
             if self.abandoned:
                 return
 

@@ -1,0 +1,183 @@
+"""From a delivery's fields to its settlement, without Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.core.message import Attempt, Message
+from django_taskq.core.outcome import Outcome
+from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.signals import task_started
+from django_taskq.worker.executor import Executor, Work
+from tests.worker import tasks
+from tests.worker.inside import delivery_of, kind_of, new_executor, outcome_in
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+
+@pytest.fixture
+def executor() -> Executor:
+    return new_executor()
+
+
+def prepared(executor: Executor, delivery: Delivery) -> Work:
+    work = executor.prepare(delivery)
+    assert isinstance(work, Work)
+    return work
+
+
+def ended(executor: Executor, delivery: Delivery) -> Outcome:
+    settlement = executor.prepare(delivery)
+    assert isinstance(settlement, Settlement)
+    return outcome_in(settlement)
+
+
+def message_in(settlement: Settlement) -> Message:
+    """The next attempt's message in a `retry`."""
+    fields = settlement.arguments[3:]
+    return Message.decode([field.encode() if isinstance(field, str) else field for field in fields])
+
+
+def test_what_a_call_may_override_counts_before_what_the_task_declares(executor: Executor) -> None:
+    options = {"timeout": 5, "hard_timeout": 9.5, "max_retries": 7}
+    work = prepared(executor, delivery_of(tasks.works, "x", 1, options=options))
+    assert (work.timeout, work.hard_timeout, work.context.max_retries) == (5, 9.5, 7)
+    assert work.context.deadline == work.started + 5
+    plain = prepared(executor, delivery_of(tasks.works, "x", 1))
+    assert (plain.timeout, plain.hard_timeout, plain.context.max_retries) == (300, None, 0)
+    unlimited = prepared(executor, delivery_of(tasks.works, "x", 1, options={"timeout": None}))
+    assert unlimited.context.deadline is None
+
+
+def test_lost_workers_are_counted_and_remembered(executor: Executor) -> None:
+    work = prepared(executor, delivery_of(tasks.works, "x", 1, losses=1))
+    assert (work.context.losses, work.context.attempt) == (1, 1)
+    assert [attempt.how for attempt in work.message.history] == ["worker_lost"]
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 3), (2, 1), (1, 5)])
+def test_the_third_loss_buries(executor: Executor, before: int, now: int) -> None:
+    delivery = delivery_of(tasks.works, "x", 1)
+    delivery.losses = now
+    delivery.fields += [b"l", b"%d" % before]
+    outcome = ended(executor, delivery)
+    assert (outcome.status, outcome.reason, outcome.losses) == ("failed", "worker_lost", before + now)
+
+
+def test_a_request_to_cancel_comes_before_everything_else(executor: Executor) -> None:
+    delivery = delivery_of(tasks.works, "x", 1, losses=5, cancelled=True, expires=1)
+    assert ended(executor, delivery).status == "cancelled"
+
+
+def test_an_expired_first_start_is_not_run_and_a_later_attempt_is(executor: Executor) -> None:
+    past = int((executor.clock.now() - 1) * 1000)
+    assert ended(executor, delivery_of(tasks.works, "x", 1, expires=past)).status == "expired"
+    prepared(executor, delivery_of(tasks.works, "x", 1, expires=past + 60_000))
+    prepared(executor, delivery_of(tasks.works, "x", 1, expires=past, first_started=past - 1))
+
+
+def test_a_retry_carries_what_happened(executor: Executor) -> None:
+    headers = {"tenant": "7"}
+    delivery = delivery_of(tasks.fails, "x", 9, losses=1, headers=headers, options={"timeout": 3}, idempotency_key="k")
+    settlement = executor.failed(prepared(executor, delivery), ValueError("x"))
+    assert (kind_of(settlement), settlement.arguments[1]) == ("retry", 100)
+    message = message_in(settlement)
+    assert (message.attempt, message.losses, message.headers, message.options) == (1, 1, headers, {"timeout": 3})
+    assert (message.idempotency_key, message.worker_ids) == ("k", ["host-1-test"])
+    assert [attempt.how for attempt in message.history] == ["worker_lost", "retry"]
+    assert message.enqueued == int(delivery.entry.split(b"-")[0])
+    assert message.first_started is not None
+
+
+def test_the_last_ten_attempts_are_kept(executor: Executor) -> None:
+    history = [Attempt(number, 1.0, 2.0, "w", "retry") for number in range(1, 11)]
+    delivery = delivery_of(tasks.fails, "x", 9, history=history, attempt=10, options={"max_retries": 99})
+    message = message_in(executor.failed(prepared(executor, delivery), ValueError("x")))
+    assert [attempt.number for attempt in message.history] == list(range(2, 12))
+    assert len(message.worker_ids) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(TaskTimeout(), "failed"), (TaskCancelled(), "cancelled"), (ValueError(), "failed")]
+)
+def test_how_a_run_ends_by_what_it_raised(executor: Executor, error: BaseException, kind: str) -> None:
+    assert kind_of(executor.concluded(prepared(executor, delivery_of(tasks.works, "x", 1)), None, error)) == kind
+
+
+class Unspeakable:
+    """Nothing can be done with it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
+RESULTS: dict[str, Callable[[], Any]] = {
+    "object": object,
+    "surrogate": lambda: "\ud800",
+    "keys": lambda: {(1, 2): object()},
+    "nan": lambda: float("nan"),
+    "integer": lambda: 10**5_000,
+    "list": lambda: [[[]]] * 3,
+    "unspeakable": Unspeakable,
+}
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_whatever_a_task_returns_it_has_succeeded(executor: Executor, kind: str) -> None:
+    result = RESULTS[kind]()
+    settlement = executor.concluded(prepared(executor, delivery_of(tasks.works, "x", 1)), result, None)
+    outcome = outcome_in(settlement)
+    assert outcome.status == "succeeded"
+    assert (outcome.result is None) == bool(outcome.result_error)
+
+
+def test_an_end_that_cannot_be_described_is_a_dead_letter(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a fault of the worker itself")
+
+    work = prepared(executor, delivery_of(tasks.works, "x", 1))
+    monkeypatch.setattr("django_taskq.worker.executor.outcome_of", broken)
+    outcome = outcome_in(executor.concluded(work, 1, None))
+    assert (outcome.status, outcome.error_message) == ("failed", "a fault of the worker itself")
+
+
+@pytest.mark.parametrize(
+    ("setting", "task", "call", "run", "recorded"),
+    [
+        ("all", None, None, 1, True),
+        ("failures", None, None, 1, False),
+        ("failures", "all", None, 1, True),
+        ("all", None, "failures", 1, False),
+        ("failures", None, "all", 1, True),
+        ("failures", None, None, 2, True),
+    ],
+)
+def test_which_successes_become_rows(
+    setting: str, task: str | None, call: str | None, run: int, recorded: bool, settings: SettingsWrapper,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    settings.TASKQ = {**settings.TASKQ, "RECORD": setting}
+    tasks.works.verify()  # it reads the settings now
+    if task is not None:
+        monkeypatch.setitem(tasks.works.__dict__, "record", task)
+    executor = new_executor()
+    work = prepared(executor, delivery_of(tasks.works, "x", 1, run=run, options={"record": call} if call else {}))
+    assert outcome_in(executor.succeeded(work, "x")).recorded is recorded
+    failed = outcome_in(executor.failed(work, ValueError()))
+    assert failed.recorded
+
+
+def test_a_receiver_that_exits_does_not_end_the_thread(executor: Executor) -> None:
+    def leave(sender: Any, **_: Any) -> None:
+        raise SystemExit
+
+    task_started.connect(leave)
+    try:
+        prepared(executor, delivery_of(tasks.works, "x", 1))
+    finally:
+        task_started.disconnect(leave)
