@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from django_taskq.broker import Broker, Found, Submission, scripts
 from django_taskq.broker.connection import run_script
 from django_taskq.broker.deliveries import (
@@ -113,11 +115,15 @@ class Shard:
 
     def pending(self, queue: str = "default", priority: int = 0) -> dict[bytes, tuple[bytes, int]]:
         """Entry -> who holds it and how often it was delivered."""
-        name = self.keys.lane(queue, priority)
-        if not self.redis("EXISTS", name) or not self.redis("XINFO", "GROUPS", name):
-            return {}
-        items = self.redis("XPENDING", name, GROUP, "-", "+", 100_000)
-        return {entry: (consumer, count) for entry, consumer, _, count in items}
+        return self.pending_of_lanes([(queue, priority)])[0]
+
+    def pending_of_lanes(self, lanes: Iterable[tuple[str, int]]) -> list[dict[bytes, tuple[bytes, int]]]:
+        """`pending` of each, in one round trip; empty where lane or group is missing."""
+        replies = self.pipeline([("XPENDING", self.keys.lane(*lane), GROUP, "-", "+", 100_000) for lane in lanes])
+        return [
+            {} if isinstance(items, Exception) else {entry: (consumer, count) for entry, consumer, _, count in items}
+            for items in replies
+        ]
 
     def lanes(self, queue: str = "default") -> dict[bytes, int]:
         """Listed lanes and their priorities."""
@@ -166,31 +172,55 @@ class Shard:
 
     def contents(self) -> dict[str, Any]:
         """All there is, for comparing before and after."""
-        readers = {b"stream": self.stream, b"zset": self.zset, b"hash": self.hash}
-        everything: dict[str, Any] = {}
-        for name in self.names():
-            kind = self.redis("TYPE", name)
-            if kind == b"set":
-                everything[name] = set(self.redis("SMEMBERS", name))
-            elif kind == b"list":
-                everything[name] = self.redis("LRANGE", name, 0, -1)
-            elif kind == b"string":
-                everything[name] = self.redis("GET", name)
-            else:
-                everything[name] = readers[kind](name)
-        return everything
+        names = self.names()
+        kinds = self.pipeline([("TYPE", name) for name in names])
+        read = {
+            b"stream": (("XRANGE", "-", "+"), _entries),
+            b"zset": (("ZRANGE", "0", "-1", "WITHSCORES"), _scores),
+            b"hash": (("HGETALL",), _pairs),
+            b"set": (("SMEMBERS",), set),
+            b"list": (("LRANGE", "0", "-1"), list),
+            b"string": (("GET",), bytes),
+        }
+        commands = [(read[kind][0][0], name, *read[kind][0][1:]) for name, kind in zip(names, kinds, strict=True)]
+        replies = zip(names, kinds, self.pipeline(commands), strict=True)
+        return {name: read[kind][1](reply) for name, kind, reply in replies}  # type: ignore[operator]
+
+    def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Several commands in one round trip: a reply or a ResponseError for each."""
+        if not commands:
+            return []
+        connection = self.broker.connections._take()
+        connection.send_packed_command(connection.pack_commands(commands))
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        self.broker.connections._idle.append(connection)
+        return replies
 
     def stream(self, name: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        entries = self.redis("XRANGE", name, "-", "+")
-        return [(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries]
+        return _entries(self.redis("XRANGE", name, "-", "+"))
 
     def zset(self, name: str) -> dict[bytes, int]:
-        flat = self.redis("ZRANGE", name, 0, -1, "WITHSCORES")
-        return {member: int(float(score)) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+        return _scores(self.redis("ZRANGE", name, 0, -1, "WITHSCORES"))
 
     def hash(self, name: str) -> dict[bytes, bytes]:
-        flat = self.redis("HGETALL", name)
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return _pairs(self.redis("HGETALL", name))
+
+
+def _entries(reply: list[Any]) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    return [(entry, _pairs(fields)) for entry, fields in reply]
+
+
+def _scores(flat: list[bytes]) -> dict[bytes, int]:
+    return {member: int(float(score)) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 class Hand:

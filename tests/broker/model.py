@@ -204,6 +204,11 @@ class Model:
             return LOST
         return None if self.index.get(entry.message.id, entry) is entry else DUPLICATE
 
+    def destroy_group(self, lane: Lane) -> None:
+        """Nobody holds anything there any more, and the next claim begins anew."""
+        for entry in self.lanes[lane]:
+            entry.holder, entry.deliveries = None, 0
+
     def settle(self, worker: str, entry: Entry, verb: str, message: Message, due: int) -> int | None:
         """The code; `message` and `due` are the next attempt's where the verb is retry, else its status is the verb."""
         code = self.standing(worker, entry)
@@ -254,6 +259,8 @@ class Model:
 
     def reclaim(self, worker: str, queue: str, most: int) -> int:
         reclaimed = 0
+        if self.beats.get(worker) != -1:
+            return 0
         for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=lambda lane: lane[1]):
             for entry in self.lanes[lane]:
                 if entry.holder == worker and reclaimed < most:
@@ -263,10 +270,17 @@ class Model:
         return reclaimed
 
     def forget(self, worker: str) -> None:
+        """Once it is dead and all is reclaimed."""
+        if self.beats.get(worker, -1) >= 0:
+            return
         for known in (self.beats, self.running, self.inbox, self.received):
             known.pop(worker, None)
 
     # --- the recorder -------------------------------------------------------------------------------------------------
+
+    def lease(self, owner: str) -> bool:
+        self.recorder = self.recorder or owner
+        return owner == self.recorder
 
     def advance(self, owner: str, expected: int, count: int) -> bool:
         if owner != self.recorder or expected != self.recorded:
