@@ -154,6 +154,7 @@ def traces(*, sleepers: bool = True) -> list[str]:
 
 def outcomes() -> list[Outcome]:
     """Every outcome that Redis still has, the oldest first."""
+    get_broker().connections.close()  # Redis may have been restarted
     return [outcome for _, outcome in get_broker().read_outcomes("0-0", 100_000) if outcome is not None]
 
 

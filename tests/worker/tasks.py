@@ -365,3 +365,32 @@ async def holds_async(path: str, gate: str, name: str = "") -> str:
         await asyncio.sleep(0.005)
     write(path, name=name, event="end", id=current_task().id)
     return name
+
+
+ran: list[int] = []  # numbers, for tests whose worker is in their own process
+at_once: list[int] = []  # how many coroutines ran beside each
+
+
+@task(max_retries=0)
+def notes_number(number: int, seconds: float = 0) -> None:
+    ran.append(number)
+    if seconds:
+        time.sleep(seconds)
+
+
+_now = 0
+
+
+@task(max_retries=0)
+async def notes_number_async(number: int, seconds: float = 0) -> None:
+    global _now
+    _now += 1
+    at_once.append(_now)
+    ran.append(number)
+    await asyncio.sleep(seconds)
+    _now -= 1
+
+
+@task(max_retries=0)
+async def stops_the_loop() -> None:
+    asyncio.get_running_loop().stop()

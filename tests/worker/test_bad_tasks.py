@@ -179,3 +179,8 @@ def test_the_same_id_sent_twice_by_a_foreign_producer_has_one_outcome(ledger: Le
     broker = get_broker()
     wait_for(lambda: not broker.connections.execute("EXISTS", broker.keys.lane("default", 0)))
     assert len([outcome for outcome in outcomes() if outcome.id == id]) == 1
+
+
+def test_a_task_that_stops_the_event_loop_does_not_stop_the_worker() -> None:
+    tasks.stops_the_loop.delay().get(timeout=5)
+    assert tasks.double_async.delay(1).get(timeout=5) == 2
