@@ -8,7 +8,7 @@ import pytest
 from django.core.management.base import CommandError
 
 from django_taskq.broker import Broker
-from django_taskq.exceptions import TaskFailed
+from django_taskq.exceptions import ResultTimeout, TaskFailed
 from tests.commands.conftest import Manage, run
 from tests.sampleapp.tasks import add
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def test_a_paused_queue_is_not_claimed_from_until_it_is_resumed(worker: StartWorker) -> None:
     assert run("taskq_queue", "pause", "default").out == "Queue default is paused.\n"
     assert run("taskq_queue", "pause", "default").out == "Queue default was paused before.\n"
+    worker()
     handle = add.delay(1, 2)
-    assert worker("--burst").wait() == 0
-    handle.refresh()
+    with pytest.raises(ResultTimeout):
+        handle.get(timeout=0.5)
     assert handle.status == "queued"
     assert run("taskq_queue", "resume", "default").out == "Queue default is resumed.\n"
     assert run("taskq_queue", "resume", "default").out == "Queue default was not paused.\n"
-    assert worker("--burst").wait() == 0
-    assert handle.get(timeout=5) == 3
+    assert handle.get(timeout=2) == 3
 
 
 def test_purging_cancels_what_waits(broker: Broker) -> None:
