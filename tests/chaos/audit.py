@@ -146,6 +146,10 @@ def _check_ends(books: Books, accepted: dict[str, dict[str, Any]], report: Repor
     """Each kind of task ends in the ways that it can end."""
     starts_of = Counter(start.id for start in books.starts)
     answers = {line["id"]: line["answer"] for line in books.sent if line["what"] == "cancels"}
+    if not forgot:
+        for id, answer in answers.items():
+            if answer == "not found":
+                report.problems.append(f"{id} was accepted, and not found when it was cancelled")
     dead = Counter(books.dead)
     for id, run, status, reason, _ in books.rows:
         if id not in accepted:

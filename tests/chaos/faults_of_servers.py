@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 
 import redis
@@ -138,6 +139,16 @@ def flushed(run: Run) -> None:
     run.pause(1.0, 2.0)
     with run.fault("FLUSHALL", loses=True, everywhere=True):
         run.server.flush()
+
+
+@chaos("Redis: replaced by an empty one", Plan(seconds=6.0))
+def redis_replaced(run: Run) -> None:
+    run.pause(1.0, 2.0)
+    with run.fault("replaced", loses=True, everywhere=True, until_end=True):
+        run.server.kill()
+        shutil.rmtree(run.server.directory / "appendonlydir")
+        run.pause(0.3, 1.0)
+        run.server.start()
 
 
 @chaos("Redis: a consumer group is destroyed, five times")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from django_taskq import TaskHandle
-from django_taskq.exceptions import BrokerFull, BrokerUnavailable
+from django_taskq.exceptions import BrokerFull, BrokerUnavailable, TaskNotFound
 from tests.chaos import ledger, tasks
 
 OK = frozenset({"succeeded"})
@@ -149,10 +149,14 @@ class Load:
     def _cancel_due(self, now: float) -> None:
         while self._to_cancel and self._to_cancel[0][0] <= now:
             _, number, handle = heapq.heappop(self._to_cancel)
+            answer: bool | str | None = None
             try:
-                self._note("cancels", number, "cancelled", id=handle.id, answer=handle.cancel())
+                answer = handle.cancel()
+            except TaskNotFound:
+                answer = "not found"
             except BrokerUnavailable:
-                self._note("cancels", number, "cancelled", id=handle.id, answer=None)
+                answer = None
+            self._note("cancels", number, "cancelled", id=handle.id, answer=answer)
 
     def _note(self, what: str, number: int, kind: str, **more: Any) -> None:
         ledger.append(self.books.sent, what=what, number=number, kind=kind, **more)
