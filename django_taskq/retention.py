@@ -43,10 +43,10 @@ def prune(
     return deleted
 
 
-def _superfluous(now: dt.datetime, settings: Settings) -> Iterator[tuple[Rows, int | None]]:
-    """What to delete, in the order of an index, and how many of them at most.
+def _superfluous(now: dt.datetime, settings: Settings) -> Iterator[tuple[Rows, Callable[[], int] | None]]:
+    """What to delete, in the order of an index, and what says how many of them at most.
 
-    Made one after another: the excess is counted when what was outdated is gone.
+    The excess is counted before each batch: several machines prune, and together they must not delete it several times.
     """
     using = router.db_for_write(TaskResult)
     results, dead = TaskResult.objects.using(using), DeadTask.objects.using(using)
@@ -57,21 +57,19 @@ def _superfluous(now: dt.datetime, settings: Settings) -> Iterator[tuple[Rows, i
     for state in DeadTask.State.values:
         before = failed_kept if state == DeadTask.State.DEAD else kept
         yield dead.filter(state=state, failed_at__lt=before).order_by("failed_at"), None
-    yield results.order_by("finished_at"), max(0, results.count() - settings.retention_max_rows)
+    yield results.order_by("finished_at"), lambda: max(0, results.count() - settings.retention_max_rows)
 
 
-def _delete(rows: Rows, limit: int | None) -> Iterator[int]:
+def _delete(rows: Rows, limit: Callable[[], int] | None) -> Iterator[int]:
     """Deletes in batches, by primary key: a transaction locks these rows and no range between them."""
     manager: QuerySet[Any] = rows.model._base_manager.using(rows.db)
-    while limit is None or limit > 0:
-        wanted = BATCH if limit is None else min(BATCH, limit)
+    while wanted := BATCH if limit is None else min(BATCH, limit()):
         keys = list(rows.values_list("pk", flat=True)[:wanted])
         if keys:
             count, _ = manager.filter(pk__in=keys).delete()
             yield count
         if len(keys) < wanted:
             return
-        limit = None if limit is None else limit - wanted
 
 
 class Pruner:

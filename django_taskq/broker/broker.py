@@ -30,7 +30,9 @@ T = TypeVar("T")
 
 BATCH = 500
 BATCH_BYTES = 1_048_576
-PRODUCER_PATIENCE = 10.0  # seconds; shorter than an ended task's id is remembered, so a late repetition is refused
+# Seconds in which a producer's attempts begin; connecting takes the last one 2 more. Shorter than an ended task's id is
+# remembered, so a late repetition is refused.
+PRODUCER_PATIENCE = 8.0
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):

@@ -100,7 +100,10 @@ class Connections:
             return act(*arguments)
         except Exception as error:
             connection.disconnect()
-            raise typed(error, self.location.display) from error
+            problem = typed(error, self.location.display)
+            if isinstance(problem, BrokerUnavailable):
+                self.close()  # what ended this connection has ended the idle ones, too
+            raise problem from error
         except BaseException:
             connection.disconnect()
             raise

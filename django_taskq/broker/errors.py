@@ -22,6 +22,7 @@ _CODES = {
 }
 _AWAY = frozenset(
     {
+        "NOSCRIPT",  # flushed between loading and running
         "READONLY",
         "LOADING",
         "BUSY",

@@ -55,10 +55,10 @@ def _secret(value: str | Callable[[], str] | None) -> str | None:
 
 
 class Location:
-    """Where one Redis is. `display` is fit for logs: it holds no password."""
+    """Where one Redis is. `display` is fit for logs: it holds no password. `options` are redis-py's, e.g. time-outs."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self._settings, self._options = settings, options
         self._starter = STARTERS.get(urlsplit(settings.broker).scheme)
         self._pool: redis.ConnectionPool | None = None
         self.display = _without_secrets(settings.broker)
@@ -80,10 +80,10 @@ class Location:
     def new_pool(self, **options: Any) -> redis.ConnectionPool:
         """A pool of its own with our timeouts, without redis-py's retries."""
         settings = self._settings
-        extra: dict[str, Any] = {**DEFAULTS, "retry": Retry(NoBackoff(), 0), **options}
+        extra: dict[str, Any] = {**DEFAULTS, "retry": Retry(NoBackoff(), 0)}
         given = dict(settings.broker_options)
         fingerprint = given.pop("ssl_fingerprint", None)
-        extra.update(given)
+        extra.update(given | self._options | options)
         if settings.broker_db is not None:
             extra["db"] = settings.broker_db
         pool = self._alias_pool(extra) if "://" not in settings.broker else _url_pool(self._url(), extra)

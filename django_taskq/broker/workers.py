@@ -75,10 +75,13 @@ class Workers:
 
         `beats` None: the caller knows (its own child). `running`: locations it was running; None: as of its last beat.
         """
-        self._received.pop(worker, None)
         noted = "-" if running is None else b"\n".join(running)
         keys = (3, self.keys.index, self.keys.workers, self.keys.worker(worker))
-        return bool(self.connections.run(scripts.DECLARE_DEAD, (*keys, worker, "" if beats is None else beats, noted)))
+        arguments = (*keys, worker, "" if beats is None else beats, noted)
+        dead = bool(self.connections.run(scripts.DECLARE_DEAD, arguments))
+        if dead:
+            self._received.pop(worker, None)
+        return dead
 
     def reclaim(self, worker: str) -> int:
         """Hands on everything a dead worker held and forgets it. Returns how many deliveries. Safe to interrupt."""

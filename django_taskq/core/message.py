@@ -14,6 +14,7 @@ from django_taskq.exceptions import MalformedMessage
 
 VERSION = 1
 KEPT_ATTEMPTS = 10
+LONGEST_NUMBER = 15  # digits of a number on the wire; milliseconds have 13
 DEFAULT_IDEMPOTENCY_TTL = 86_400
 
 
@@ -140,8 +141,8 @@ def unknown_since(fields: list[bytes], now: int) -> int:
     """Since when a message has waited for a worker that can run it; `now` (ms) where it has not, or nobody can tell."""
     named = dict(zip(fields[::2], fields[1::2], strict=True))
     try:
-        return min(now, int(named.get(UNKNOWN_SINCE, now)))
-    except ValueError:
+        return min(now, max(0, _whole(named[UNKNOWN_SINCE])))
+    except (KeyError, ValueError):
         return now
 
 
@@ -164,22 +165,37 @@ _COLLECTIONS: dict[bytes, tuple[str, msgspec.json.Decoder[Any]]] = {
 }
 
 
+def _whole(value: bytes) -> int:
+    """A number that clocks, databases and Redis can hold; ValueError."""
+    if len(value) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(value)} digits")
+    return int(value)
+
+
+def losses_of(fields: list[bytes]) -> int:
+    """Workers lost with a message before its last retry; 0 where that cannot be read."""
+    try:
+        return _whole(dict(zip(fields[::2], fields[1::2], strict=False)).get(b"l", b"0"))
+    except ValueError:
+        return 0
+
+
 def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
     """Decodes the fields that most messages leave out; a field of a later version is passed over."""
     for name, value in named.items():
         try:
             if name in _INTEGERS:
-                setattr(message, _INTEGERS[name], int(value))
+                setattr(message, _INTEGERS[name], _whole(value))
             elif name in _TEXTS:
                 setattr(message, _TEXTS[name], value.decode())
             elif name in _COLLECTIONS:
                 attribute, decoder = _COLLECTIONS[name]
                 setattr(message, attribute, decoder.decode(value))
             elif name == b"r":
-                message.run = int(value) + 1
+                message.run = _whole(value) + 1
             elif name == b"y":
-                message.idempotency_ttl = int(value)
-        except (ValueError, msgspec.MsgspecError) as error:
+                message.idempotency_ttl = _whole(value)
+        except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise MalformedMessage(f"Field {name.decode('ascii', 'replace')} cannot be read: {error}") from error
 
 

@@ -68,6 +68,11 @@ class Child:
         """What the child does."""
         raise NotImplementedError
 
+    def change_state(self, state: str) -> None:
+        """What it says of itself; a child that is being killed has no say."""
+        if self.state != "killed":
+            self.state = state
+
     def send(self, request: str) -> None:
         """Asks it for something; a child that is gone does not matter."""
         try:

@@ -33,6 +33,7 @@ LONGEST_SLEEP = 5.0  # seconds
 SLEEPER_LEASE_MS = 7_000
 COMPARE_EVERY = 10.0  # seconds
 LOOK_EVERY = 0.1  # seconds, at what waits here or for room
+PROBE = 16  # messages claimed to see whether one is for the pool that has room
 LONGEST_PAUSE = 5.0  # seconds between attempts while Redis is away
 
 
@@ -96,6 +97,9 @@ class Claimer:
         self._disconnect()
 
     def _step(self) -> None:
+        if time.monotonic() >= self._compare_at:
+            self._compare(self._connect())
+            return
         if self._distributor.has_suspects():
             self._run_suspect()
             return
@@ -107,8 +111,7 @@ class Claimer:
             return
         self._full_since = 0.0
         connection = self._connect()
-        if time.monotonic() >= self._compare_at:
-            self._compare(connection)
+        if time.monotonic() >= self._compare_at:  # a new connection
             return
         idle = not self._held
         claim = self._claim(connection, wanted, 0 if self._idle is not None else SLEEPER_LEASE_MS)
@@ -121,7 +124,8 @@ class Claimer:
             self._say_full()
             self._pause(1.0)
         elif self._idle is not None:
-            self._end_burst(idle)
+            if claim.next_due is None or claim.next_due > self._clock.now():
+                self._end_burst(idle)
         else:
             self._sleep(connection, claim)
 
@@ -158,7 +162,7 @@ class Claimer:
         return claim
 
     def _run_suspect(self) -> None:
-        delivery = self._distributor.start_suspect()
+        delivery = self._distributor.start_suspect(len(self._held))
         self._pause(0.05)
         while delivery is not None and delivery.location in self._held and not self.stopping:
             self._pause(0.05)
@@ -170,13 +174,16 @@ class Claimer:
         self._distributor.release_late()
 
     def _probe(self) -> None:
-        """While one pool stays full the next message may be for the other: claims it, or gives it back."""
+        """While one pool stays full the next messages may be for the other: claims some, gives back what cannot run."""
         now = time.monotonic()
         self._full_since = self._full_since or now
         if now - self._full_since < LOOK_EVERY or not self._distributor.one_is_full() or self.claimed == self._most:
             return
-        claim = self._claim(self._connect(), 1, 0)
-        if not claim.deliveries or not self._distributor.offer(claim.deliveries[0]):
+        most = PROBE if self._most is None else min(PROBE, self._most - self.claimed)
+        claim = self._claim(self._connect(), most, 0)
+        placed = self._distributor.offer(claim.deliveries)
+        self.claimed -= len(claim.deliveries) - placed
+        if not placed:
             self._full_since = now
 
     def _compare(self, connection: redis.Connection) -> None:

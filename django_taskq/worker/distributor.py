@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq import registry
 from django_taskq.broker.deliveries import Delivery, Settlement, release
+from django_taskq.core.message import losses_of
 from django_taskq.worker.prefetch import ahead_for, room_for, to_claim
 
 if TYPE_CHECKING:
@@ -61,21 +62,27 @@ class Distributor:
         if abs(self._share - round(self._share)) < 0.01:
             self._share = float(round(self._share))
 
-    def offer(self, delivery: Delivery) -> bool:
-        """Gives it to its pool if that has room, otherwise to other workers (False)."""
-        if not self._room(self._loop if _is_async(delivery) else self._threads):
-            self._settle(release(delivery))
-            return False
-        self.give([delivery])
-        return True
+    def offer(self, deliveries: Sequence[Delivery]) -> int:
+        """Gives each to its pool if that has room, otherwise to other workers. Returns how many found room."""
+        placed = 0
+        for delivery in deliveries:
+            if self._room(self._loop if _is_async(delivery) else self._threads):
+                self.give([delivery])
+                placed += 1
+            else:
+                self._settle(release(delivery))
+        return placed
 
     def has_suspects(self) -> bool:
         """Whether a task waits that has cost workers."""
         return bool(self._suspects)
 
-    def start_suspect(self) -> Delivery | None:
-        """Starts one when nothing else runs here, so that it takes nobody with it; None: what waits is handed on."""
-        if self.waiting() or self._threads.busy or self._loop.busy:
+    def start_suspect(self, held: int) -> Delivery | None:
+        """Starts one when nothing else of the `held` deliveries runs here, so that it takes nobody with it.
+
+        None: not yet; what waits is handed on.
+        """
+        if self.waiting() or self._threads.busy or self._loop.busy or held > len(self._suspects):
             self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")))
             return None
         delivery = self._suspects.popleft()
@@ -102,9 +109,7 @@ class Distributor:
 
 def _losses(delivery: Delivery) -> int:
     """Workers lost with this task, before its last retry included."""
-    fields = delivery.fields
-    before = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"l", b"0")
-    return delivery.losses + (int(before) if before.isdigit() else 0)
+    return delivery.losses + losses_of(delivery.fields)
 
 
 def _is_async(delivery: Delivery) -> bool:

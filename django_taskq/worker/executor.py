@@ -72,6 +72,13 @@ class Executor:
 
     def prepare(self, delivery: Delivery) -> Work | Settlement:
         """Work to run, or how the delivery ends without a run. Never raises."""
+        try:
+            return self._prepared(delivery)
+        except BaseException as fault:
+            logger.exception("entry %s cannot be run", delivery.location.decode("utf-8", "replace"))
+            return self._malformed(delivery, fault)
+
+    def _prepared(self, delivery: Delivery) -> Work | Settlement:
         started = time.monotonic()
         try:
             message = Message.decode(delivery.fields)
@@ -116,14 +123,15 @@ class Executor:
         if message.losses >= MOST_LOSSES:
             text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
             return self._bury(work, Failure("", text, ""), "worker_lost")
-        if message.expires is not None and message.first_started is None and now * 1000 >= message.expires:
+        started_before = message.first_started is not None or message.losses > 0
+        if message.expires is not None and not started_before and now * 1000 >= message.expires:
             outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
             return self._complete(work, outcome)
         return None
 
-    def _malformed(self, delivery: Delivery, error: MalformedMessage) -> Settlement:
-        """Buried with its raw bytes, under an id derived from stream and entry."""
-        id = hashlib.sha256(f"{delivery.lane.name} {delivery.entry.decode()}".encode()).digest()[:16]
+    def _malformed(self, delivery: Delivery, error: BaseException, id: bytes = b"") -> Settlement:
+        """Buried with its raw bytes, under an id derived from stream and entry unless its own is known to be right."""
+        id = id or hashlib.sha256(f"{delivery.lane.name} {delivery.entry.decode()}".encode()).digest()[:16]
         failure = describe(error)
         outcome = failure_outcome(self, delivery, Message(id, "?"), failure, "malformed")
         logger.error(
@@ -140,7 +148,7 @@ class Executor:
             return self.succeeded(work, result) if error is None else self.failed(work, error)
         except BaseException as fault:
             logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id)
-            return self._bury(work, describe(fault), "failed", fault)
+            return self._malformed(work.delivery, fault, work.message.id)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:
         """The task returned. A result that cannot be stored never runs it again."""

@@ -13,7 +13,7 @@ import redis
 
 from django_taskq import registry
 from django_taskq.broker.connection import run_scripts
-from django_taskq.broker.deliveries import Deliveries, Delivery
+from django_taskq.broker.deliveries import Deliveries, Delivery, refusals
 from django_taskq.broker.errors import typed
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
@@ -48,8 +48,9 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
             reply = run_scripts(connection, [call])[0]
             if isinstance(reply, Exception):
                 raise typed(reply, broker.connections.location.display)
+            refused = refusals(batch[0], reply)
             for position, settlement in enumerate(batch):
-                if position not in dict(zip(reply[::2], reply[1::2], strict=True)) and settlement.then is not None:
+                if position not in refused and settlement.then is not None:
                     settlement.then()
     except (redis.exceptions.RedisError, OSError) as error:
         raise typed(error, broker.connections.location.display) from error

@@ -207,11 +207,10 @@ class TaskProcess:
             self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")
 
     def _tell(self, *words: object) -> None:
-        if not self._orphaned:
-            try:
-                self._pipe.send(words)
-            except (OSError, ValueError):
-                self._orphaned = True
+        try:
+            self._pipe.send(words)
+        except (OSError, ValueError):
+            return  # the supervisor is gone, which `_listen` finds out
 
     def _register(self) -> None:
         self._workers.register(self.worker, describe(self.options))

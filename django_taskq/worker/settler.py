@@ -16,7 +16,7 @@ import redis
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, run_scripts
 from django_taskq.broker.deliveries import CANCEL_REQUESTED, LOST, Deliveries, Settlement, refusals
-from django_taskq.broker.errors import typed
+from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.held import Held
@@ -112,7 +112,7 @@ class Settler:
         for (_, settlements), reply in zip(calls, replies, strict=True):
             if isinstance(reply, Exception):
                 problem = typed(reply, self._connections.location.display)
-                if isinstance(problem, BrokerUnavailable):
+                if isinstance(problem, BrokerUnavailable) or code_of(reply) == "NOPERM":
                     away = problem
                     again += settlements
                 else:
@@ -158,8 +158,9 @@ class Settler:
             return self._send(settlements[:middle], True) + self._send(settlements[middle:], True)
         culprit = reduced(settlements[0], problem)
         if culprit is None:
-            logger.error("entry %s cannot be settled: %s", settlements[0].delivery.location.decode(), problem)
-            return []
+            # It stays pending here, and is not forgotten: what Redis refuses now it may take later.
+            location = settlements[0].delivery.location.decode("utf-8", "replace")
+            raise BrokerUnavailable(f"entry {location} cannot be settled: {problem}")
         return [culprit]
 
     def _disconnect(self) -> None:

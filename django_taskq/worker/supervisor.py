@@ -15,8 +15,11 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django_taskq.broker.connection import Connections
 from django_taskq.broker.health import default_max_outcomes, problems_of
+from django_taskq.broker.location import Location
 from django_taskq.broker.workers import Workers, new_worker_id
+from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
 from django_taskq.signals import worker_started, worker_stopped
 from django_taskq.worker.children import MaintenanceChild, TaskChild
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_taskq.worker")
 
 TICK = 0.25  # seconds
+PATIENCE = 1.0  # seconds it may take Redis to answer
 KILL_AFTER = 8.0  # seconds beyond the shutdown timeout
 YOUNG = 5.0  # seconds; a child that dies sooner is replaced with a delay
 LONGEST_DELAY = 30.0
@@ -49,7 +53,9 @@ class Supervisor:
 
     def __init__(self, broker: Broker, options: WorkerOptions) -> None:
         self.broker, self.options = broker, options
-        self._workers = Workers(broker.connections, broker.keys)
+        # It waits for Redis in the thread that enforces limits and obeys signals, so it does not wait for long.
+        hasty = Location(get_settings(), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+        self._workers = Workers(Connections(hasty), broker.keys)
         self._heartbeat = Heartbeat(self._workers)
         self._children: list[TaskChild] = []
         self._maintenance: MaintenanceChild | None = None
@@ -148,7 +154,7 @@ class Supervisor:
                 elif word == "ended":
                     child.ended = True
                 elif word == "retiring":
-                    child.state = "retiring"
+                    child.change_state("retiring")
                     logger.info("worker %s makes way for a new one: %s", child.worker, rest[0])
         except (EOFError, OSError):
             return  # it is gone; its exit code is found in a moment
@@ -214,7 +220,7 @@ class Supervisor:
                 continue
             for request in requests:
                 if request == "quiet":
-                    child.state = "quiet"
+                    child.change_state("quiet")
                 child.send(request)
 
     def _hand_on(self) -> None:
@@ -222,15 +228,23 @@ class Supervisor:
         for worker, grave in list(self._graves.items()):
             try:
                 if grave.over_limit:
-                    settle_killed(self.broker, worker, grave.over_limit)
+                    self._settle_killed(worker, grave.over_limit)
                 self._workers.declare_dead(worker, None, grave.running)
                 count = self._workers.reclaim(worker)
             except TaskqError as error:
                 logger.debug("handing on what %s held waits: %s", worker, error)
-                return
+                continue
             del self._graves[worker]
             if count:
                 logger.warning("worker %s held %d tasks; they go to other workers", worker, count)
+
+    def _settle_killed(self, worker: str, notes: Sequence[Note]) -> None:
+        try:
+            settle_killed(self.broker, worker, notes)
+        except TaskqError:
+            raise
+        except BaseException:  # of a task's own backoff, or a receiver; the task is reclaimed instead
+            logger.exception("what worker %s was killed for cannot be settled", worker)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

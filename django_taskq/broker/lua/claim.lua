@@ -66,7 +66,8 @@ for offset = 0, queues - 1 do
     local lanes, _, _, sleepers, wake = keys_of(position)
     for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
       if left <= 0 or bytes <= 0 then break end
-      hand_over(lane, lanes, queue)
+      -- Somebody may have listed what is no lane.
+      if string.find(lane, ':%-?%d+$') then hand_over(lane, lanes, queue) end
     end
     -- What is left behind is for another worker.
     if left <= 0 or bytes <= 0 then wake_sleepers(sleepers, wake, 1, now) end
@@ -74,12 +75,14 @@ for offset = 0, queues - 1 do
 end
 
 local next_due = -1
-if #groups == 0 and lease > 0 then
+if #groups == 0 then
   for position = 1, queues do
     local queue = ARGV[FIRST_QUEUE + position]
     local lanes, _, _, sleepers = keys_of(position)
-    redis.call('ZADD', sleepers, now + lease, worker)
-    redis.call('PEXPIRE', sleepers, lease)
+    if lease > 0 then
+      redis.call('ZADD', sleepers, now + lease, worker)
+      redis.call('PEXPIRE', sleepers, lease)
+    end
     local first = not paused[queue] and tonumber(redis.call('ZSCORE', due_key, queue) or nil)
     if first and (next_due < 0 or first < next_due) then next_due = first end
     -- A foreign producer's bare XADD made a lane that nobody lists.

@@ -6,6 +6,8 @@
 redis.call('PERSIST', KEYS[1])
 local now = now_ms()
 local held = redis.call('HMGET', KEYS[2], 'owner', 'until', 'cursor')
-if held[1] and held[1] ~= ARGV[1] and tonumber(held[2]) > now then return false end
+local LONGEST = 60000 -- a lease that ends later was taken before the clock stepped back
+local ends = tonumber(held[2] or 0)
+if held[1] and held[1] ~= ARGV[1] and ends > now and ends <= now + LONGEST then return false end
 redis.call('HSET', KEYS[2], 'owner', ARGV[1], 'until', number(now + tonumber(ARGV[2])))
 return held[3] or '0-0'

@@ -16,7 +16,9 @@ local recorded = redis.call('XRANGE', KEYS[2], '-', held[2], 'COUNT', ARGV[5])
 if #recorded == 0 and (held[3] or '0') ~= '0' then redis.call('HSET', KEYS[3], 'lingering', 0) end
 for _, outcome in ipairs(recorded) do
   local age = now - tonumber(string.match(outcome[1], '^%d+'))
-  if age < window and (age < floor or #ids >= excess) then break end
+  local kept = age < window and (age < floor or #ids >= excess)
+  if age < 0 then kept = #ids >= excess end -- the clock has stepped back: nobody knows its age
+  if kept then break end
   last = outcome[1]
   ids[#ids + 1] = index_field(outcome[2][2])
   names[#names + 1] = 'o' .. last
