@@ -33,6 +33,7 @@ from tests.servers import REAPER, ROOT, RedisServer, WorkerProcess, wait_for
 NAMESPACE = "chaos"
 KEYS = Keys(NAMESPACE)
 LIMIT = 15.0  # seconds without a beat until a worker is dead, unless the plan says otherwise
+LAST_STEPS = 0.1  # seconds
 PRODUCER = -1  # number of the machine where extra producers run
 
 
@@ -300,7 +301,8 @@ class Run:
         """Faults that processes did to themselves (and tasks to theirs)."""
         limit = self.plan.constants.get("limit", LIMIT)
         for line in points.fired(self.books):
-            end, scope = line["at"], {}
+            # Its other threads go on between the line in the book and the signal.
+            end, scope = line["at"] + LAST_STEPS, {}
             if line["action"] == "kill":
                 scope = {"pids": frozenset({line["pid"]})}
             elif line["action"] == "kill machine":
