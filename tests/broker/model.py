@@ -174,9 +174,7 @@ class Model:
                     del self.schedule[each.message.id]
                     self.put(each.message, each.lane)
 
-    def claim(
-        self, worker: str, most: int, queues: Sequence[str], now: int, *, asleep: bool
-    ) -> list[tuple[Entry, int, bool]]:
+    def claim(self, worker: str, most: int, queues: Sequence[str], now: int) -> list[tuple[Entry, int, bool]]:
         """Entry, losses and whether cancelling was requested, in the order of the reply."""
         self.promote(queues, now)
         taken: list[tuple[Entry, int, bool]] = []
@@ -184,7 +182,7 @@ class Model:
             if queue not in self.paused:
                 for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=lambda lane: -lane[1]):
                     taken += self._take(worker, most - len(taken), self.lanes[lane])
-        if asleep and not taken:
+        if not taken:  # an idle worker finds what another producer put there
             self.listed |= {(queue, 0) for queue in queues if (queue, 0) in self.lanes}
         return taken
 

@@ -74,6 +74,16 @@ def test_who_takes_over_the_beating_gets_what_was_not_confirmed(shard: Shard, ha
     assert orphan.beat([Beat("w1", {})]) == {"w1": ["b"]}
 
 
+def test_a_beat_that_confirms_less_than_is_known_removes_nothing(shard: Shard, hand: Hand) -> None:
+    shard.redis("RPUSH", shard.keys.inbox("w1"), "a", "b", "c")
+    late = Workers(shard.broker.connections, shard.keys)
+    late._received = {"w1": 1}
+    for _ in range(2):
+        hand.beat()
+    shard.redis("RPUSH", shard.keys.inbox("w1"), "d", "e", "f")
+    assert late.beat([Beat("w1", {})]) == {"w1": ["d", "e", "f"]}
+
+
 def test_many_requests_come_500_at_a_time(shard: Shard, hand: Hand) -> None:
     requests = [f"cancel {number}" for number in range(1200)]
     shard.redis("RPUSH", shard.keys.inbox("w1"), *requests)

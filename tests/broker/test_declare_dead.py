@@ -51,6 +51,13 @@ def test_what_it_held_stays_with_it_until_it_is_reclaimed(shard: Shard, hand: Ha
     assert hand.complete(second) == LOST
 
 
+def test_who_is_not_dead_after_all_gets_no_request_twice(shard: Shard, hand: Hand) -> None:
+    shard.redis("RPUSH", shard.keys.inbox("w1"), "quiet")
+    assert hand.beat() == ["quiet"]
+    assert shard.workers.declare_dead("w1", 0) is False
+    assert hand.beat() == []
+
+
 def test_a_full_redis_declares_dead(shard: Shard, hand: Hand) -> None:
     shard.redis("SCRIPT", "FLUSH")
     shard.fill_memory()

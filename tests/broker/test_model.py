@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         assert claim.refused == (hand not in self.alive())
         if claim.refused:
             return
-        expected = self.model.claim(hand.name, most, QUEUES, int(claim.time * 1000), asleep=asleep)
+        expected = self.model.claim(hand.name, most, QUEUES, int(claim.time * 1000))
         assert [(id_of(each), each.losses, each.cancelled) for each in claim.deliveries] == [
             (entry.message.id, losses, cancelled) for entry, losses, cancelled in expected
         ]
@@ -308,7 +308,7 @@ class Machine(RuleBasedStateMachine):
         self.trim(owner, newest, lost)
 
     def record(self, owner: str, most: int, stale: bool, lost: bool) -> None:
-        for leased in repeat(lost, lambda: self.broker.recorder_lease(owner, HOUR)):
+        for leased in repeat(lost, lambda: self.broker.recorder_lease(owner, 60_000)):
             assert leased == (self.cursor() if self.model.lease(owner) else None)
         entries = self.broker.read_outcomes(self.cursor(), most)
         if entries:
