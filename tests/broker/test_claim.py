@@ -71,9 +71,10 @@ def test_only_the_workers_queues_are_served(shard: Shard, hire: Hire) -> None:
 
 def test_a_paused_queue_is_left_alone(shard: Shard, hand: Hand) -> None:
     shard.redis("SADD", shard.keys.paused, "default")
-    waiting, _, mail = shard.seed_waiting(), shard.seed_scheduled(), shard.seed_waiting(queue="mail")
+    waiting, due, mail = shard.seed_waiting(), shard.seed_scheduled(), shard.seed_waiting(queue="mail")
     shard.pass_time()
     assert ids_of(hand.claim()) == mail
+    assert shard.states(due) == ["scheduled"]
     assert hand.sleep().next_due is None
     shard.redis("DEL", shard.keys.paused)
     assert ids_of(hand.claim())[:1] == waiting

@@ -38,6 +38,8 @@ def test_recorded_outcomes_leave_with_their_index(shard: Shard, hand: Hand) -> N
 def test_what_is_not_recorded_stays(shard: Shard, hand: Hand) -> None:
     ids = shard.seed_ended(hand, 5)
     assert trim_all(shard) == 0
+    shard.broker.recorder_lease("r1", 60_000)
+    assert trim_all(shard) == 0
     record(shard, 2)
     assert trim_all(shard) == 2
     assert trim_all(shard) == 0
