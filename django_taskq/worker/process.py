@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_taskq.worker")
 
 TICK = 0.1  # seconds
+SETTLING = 5.0  # seconds that a process which ends goes on trying to settle while Redis is away
 
 
 def notes_needed(options: WorkerOptions) -> int:
@@ -184,7 +185,7 @@ class TaskProcess:
             self._settler.put(release(delivery))
         if released:
             logger.warning("worker %s released %d running tasks to other workers", self.worker, len(released))
-        self._settler.stop(5.0)
+        self._settler.stop(SETTLING)
         self._tell("ended")
         if self._orphaned:
             self._leave_register()

@@ -30,10 +30,6 @@ def _listen(name: str) -> None:
     getattr(signals, name).connect(note, weak=False, dispatch_uid=f"test {name}")
 
 
-for name in (*TASK_SIGNALS, "worker_started", "worker_stopped"):
-    _listen(name)
-
-
 def _raises(sender: Any, **_: Any) -> None:
     raise ValueError("a receiver that fails")
 
@@ -46,10 +42,13 @@ def _queries(sender: Any, **_: Any) -> None:
     write(LEDGER, event="queried", rows=TaskResult.objects.filter(task="nothing").count())
 
 
-for name in TASK_SIGNALS:
-    getattr(signals, name).connect(_queries, dispatch_uid="test queries")
-    getattr(signals, name).connect(_raises, dispatch_uid="test raises")
-    getattr(signals, name).connect(_exits, dispatch_uid="test exits")
+if "TASKQ_TEST_LEDGER" in os.environ:  # in the worker, not in the process of the tests
+    for name in (*TASK_SIGNALS, "worker_started", "worker_stopped"):
+        _listen(name)
+    for name in TASK_SIGNALS:
+        getattr(signals, name).connect(_queries, dispatch_uid="test queries")
+        getattr(signals, name).connect(_raises, dispatch_uid="test raises")
+        getattr(signals, name).connect(_exits, dispatch_uid="test exits")
 
 
 def sync_only(call: Call) -> Call:

@@ -269,10 +269,10 @@ def hogs_the_gil(path: str, seconds: float) -> None:
 def dies(path: str, how: str) -> None:
     context = current_task()
     write(path, event="start", id=context.id, losses=context.losses, attempt=context.attempt)
+    if how == "each":
+        how = ("exit", "segfault", "kill")[context.losses]
     if how == "exit":
         os._exit(0)
-    elif how == "exit 3":
-        os._exit(3)
     elif how == "segfault":
         ctypes.string_at(0)
     else:

@@ -41,33 +41,24 @@ def test_a_queued_task_is_cancelled_at_once(start: StartWorker, ledger: Ledger) 
     assert other.get(timeout=1) == "other"
 
 
-def test_a_thread_gets_the_exception_raised(running: WorkerProcess, ledger: Ledger) -> None:
-    handle = tasks.works.using(max_retries=3).delay(ledger.path, 30)
-    ledger.wait()
-    assert handle.cancel() is False
-    assert reason_of(handle) == "cancelled while it ran"
-    assert len(ledger.events("TaskCancelled")) == 1
-    time.sleep(0.2)
-    assert len(ledger.events()) == 1
-
-
-def test_a_coroutine_is_cancelled(running: WorkerProcess, ledger: Ledger) -> None:
-    handle = tasks.works_async.using(max_retries=3).delay(ledger.path, 30)
-    ledger.wait()
-    assert handle.cancel() is False
-    assert reason_of(handle) == "cancelled while it ran"
-    assert len(ledger.events("CancelledError")) == 1
-
-
-def test_what_runs_beside_it_goes_on(running: WorkerProcess, ledger: Ledger) -> None:
-    handles = [task.delay(ledger.path, 1.5) for task in (tasks.works, tasks.works_async) for _ in range(3)]
+def test_a_thread_gets_the_exception_raised_a_coroutine_is_cancelled_and_their_neighbours_go_on(
+    running: WorkerProcess, ledger: Ledger
+) -> None:
+    call = (ledger.path, 30)
+    handles = [task.using(max_retries=3).delay(*call) for task in (tasks.works, tasks.works_async)]
+    neighbours = [task.delay(ledger.path, ledger.gate) for task in (tasks.holds, tasks.holds_async) for _ in range(2)]
     ledger.wait(6)
-    for handle in handles[::3]:
-        handle.cancel()
-    for handle in handles[::3]:
-        reason_of(handle)
-    for handle in (*handles[1:3], *handles[4:]):
-        handle.get(timeout=5)
+    assert [handle.cancel() for handle in handles] == [False, False]
+    for handle in handles:
+        assert reason_of(handle) == "cancelled while it ran"
+        outcome = get_broker().find([handle._id])[0].outcome
+        assert outcome is not None
+        assert outcome.attempts == 1
+    assert (len(ledger.events("TaskCancelled")), len(ledger.events("CancelledError"))) == (1, 1)
+    ledger.open_gate()
+    for neighbour in neighbours:
+        neighbour.get(timeout=5)
+    assert len(ledger.events()) == 6
 
 
 def test_a_task_between_two_attempts_is_cancelled_at_once(running: WorkerProcess, ledger: Ledger) -> None:

@@ -14,6 +14,7 @@ import pytest
 from django_taskq.broker import Broker
 from django_taskq.broker.deliveries import Delivery, Settlement, release
 from django_taskq.worker import claimer, distributor
+from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
 from django_taskq.worker.notes import Notes
 from tests.servers import RedisServer, wait_for
@@ -195,3 +196,14 @@ class TestSettler:
         began = time.monotonic()
         crew.settler.stop(0.0)
         assert time.monotonic() - began < 0.6
+
+
+def test_a_released_entry_that_came_back_is_another_delivery() -> None:
+    held, before = Held(), delivery_of(tasks.notes_number, 1)
+    after = Delivery(before.lane, before.entry, before.fields, 0, False, 0.0)
+    held.add(before)
+    held.add(after)
+    held.remove(before)
+    assert held.get(before.location) is after
+    held.remove(after)
+    assert (len(held), before.location in held) == (0, False)

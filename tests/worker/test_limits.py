@@ -14,7 +14,7 @@ from django_taskq.exceptions import TaskFailed
 from tests.conftest import StartWorker
 from tests.servers import WorkerProcess, wait_for
 from tests.worker import tasks
-from tests.worker.conftest import Ledger, task_processes, traces
+from tests.worker.conftest import TASKS, Ledger, task_processes, traces
 
 
 def end_of(handle: TaskHandle[Any], timeout: float = 12) -> Outcome:
@@ -56,7 +56,9 @@ def test_a_task_that_ends_in_time_is_left_alone(running: WorkerProcess, ledger: 
 
 def test_whoever_ignores_a_time_limit_loses_the_task(start: StartWorker, ledger: Ledger) -> None:
     """Stuck, each in its way: in C, in Python, in a coroutine, and in another process the whole event loop."""
-    process, other = start("--threads", "4", "--queues", "default"), start("--queues", "slow")
+    impatient = [*TASKS, "tests.worker.impatient"]  # one second until who is stuck loses the task, not five
+    process = start("--threads", "4", "--queues", "default", tasks=impatient)
+    other = start("--queues", "slow", tasks=impatient)
     (old,), (blocked,) = task_processes(process), task_processes(other)
     began = time.monotonic()
     stuck = [
@@ -65,10 +67,10 @@ def test_whoever_ignores_a_time_limit_loses_the_task(start: StartWorker, ledger:
         tasks.stubborn_async.using(timeout=0.5).delay(ledger.path, 60),
         tasks.blocks_the_loop.using(timeout=0.5, queue_name="slow").delay(ledger.path, 60),
     ]
-    neighbour = tasks.works.delay(ledger.path, 6.1, "neighbour")
+    neighbour = tasks.holds.delay(ledger.path, ledger.gate, "neighbour")
     ledger.wait(5)
     outcomes = [end_of(handle) for handle in stuck]
-    assert time.monotonic() - began == pytest.approx(5.6, abs=0.6)
+    assert time.monotonic() - began == pytest.approx(1.8, abs=0.5)
     assert {(outcome.status, outcome.reason, outcome.attempts) for outcome in outcomes} == {("failed", "timeout", 1)}
     assert len(ledger.events("ignored")) == 2
     assert process.output().count("is stuck: it ignored its time limit") == 3
@@ -76,6 +78,7 @@ def test_whoever_ignores_a_time_limit_loses_the_task(start: StartWorker, ledger:
     wait_for(lambda: set(task_processes(process)) - {old}, 3)
     assert tasks.my_pid.delay().get(timeout=5) != old
     assert old in process.children()
+    ledger.open_gate()
     assert neighbour.get(timeout=5) == "neighbour"
     wait_for(lambda: old not in process.children(), 3)
     wait_for(lambda: blocked not in other.children(), 3)

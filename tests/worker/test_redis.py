@@ -19,7 +19,7 @@ from tests.chaos.proxy import Cut, Proxy
 from tests.conftest import StartWorker
 from tests.servers import RedisServer, wait_for
 from tests.worker import tasks
-from tests.worker.conftest import Ledger, losses_of, maintenance_process, outcomes, task_processes, traces
+from tests.worker.conftest import TASKS, Ledger, losses_of, maintenance_process, outcomes, task_processes, traces
 
 
 def test_a_restart_while_idle_is_survived(start: StartWorker, redis_server: RedisServer) -> None:
@@ -103,7 +103,7 @@ def test_a_worker_that_stops_while_redis_is_away_ends_in_good_time(
     start: StartWorker, redis_server: RedisServer, ledger: Ledger
 ) -> None:
     """What it could not settle runs again; nothing is lost."""
-    process = start("--threads", "2", "--shutdown-timeout", "0")
+    process = start("--threads", "2", "--shutdown-timeout", "0", tasks=[*TASKS, "tests.worker.impatient"])
     handle = tasks.works.delay(ledger.path, 0.3)
     ledger.wait()
     redis_server.stop()
@@ -111,7 +111,7 @@ def test_a_worker_that_stops_while_redis_is_away_ends_in_good_time(
     wait_for(lambda: "wait to be settled" in process.output())
     began = time.monotonic()
     assert process.terminate(20) == 0
-    assert time.monotonic() - began < 9
+    assert time.monotonic() - began < 5
     assert "not settled and will run again" in process.output()
     redis_server.start()
     get_broker().connections.close()
@@ -197,17 +197,17 @@ def test_claiming_stops_while_too_many_outcomes_wait_for_the_database(start: Sta
     process = start("--threads", "1", taskq={"MAX_OUTCOMES": 50})
     maintenance = maintenance_process(process)
     os.kill(maintenance, signal.SIGSTOP)
-    handles = tasks.my_pid.delay_many([((), {})] * 3_000)
+    handles = tasks.my_pid.delay_many([((), {})] * 8_000)
     process.wait_for_output("claiming stops: too many outcomes wait for the database (MAX_OUTCOMES)")
     broker = get_broker()
     time.sleep(0.3)
     lag = broker.recorder_lag()
-    assert 50 <= lag < 2_500  # what was claimed before is finished
+    assert 50 <= lag < 6_000  # what was claimed before is finished
     time.sleep(0.5)
     assert broker.recorder_lag() == lag
     os.kill(maintenance, signal.SIGCONT)
     handles[-1].get(timeout=10)
-    wait_for(lambda: TaskResult.objects.count() == 3_000)
+    wait_for(lambda: TaskResult.objects.count() == 8_000)
 
 
 @pytest.fixture

@@ -56,19 +56,13 @@ def test_many_tasks_due_at_once_all_start(running: WorkerProcess, ledger: Ledger
     assert len({line["name"] for line in lines}) == 700
 
 
-def test_inside_a_queue_the_highest_priority_goes_first(start: StartWorker, ledger: Ledger) -> None:
-    for name, priority in (("low", -5), ("normal", 0), ("high", 5), ("highest", 100)):
-        tasks.works.using(priority=priority).delay_many([((ledger.path, 0, name), {})] * 3)
+def test_the_highest_priority_goes_first_and_inside_it_the_first(start: StartWorker, ledger: Ledger) -> None:
+    for number in range(5):
+        for name, priority in (("low", -5), ("normal", 0), ("high", 5), ("highest", 100)):
+            tasks.works.using(priority=priority).delay(ledger.path, 0, f"{name} {number}")
     start("--threads", "1")
-    names = [line["name"] for line in ledger.wait(12)]
-    assert names == ["highest"] * 3 + ["high"] * 3 + ["normal"] * 3 + ["low"] * 3
-
-
-def test_inside_a_priority_the_first_goes_first(start: StartWorker, ledger: Ledger) -> None:
-    for number in range(30):
-        tasks.works.delay(ledger.path, 0, str(number))
-    start("--threads", "1")
-    assert [line["name"] for line in ledger.wait(30)] == [str(number) for number in range(30)]
+    names = [line["name"] for line in ledger.wait(20)]
+    assert names == [f"{name} {number}" for name in ("highest", "high", "normal", "low") for number in range(5)]
 
 
 def fill(ledger: Ledger) -> None:

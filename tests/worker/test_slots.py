@@ -46,9 +46,10 @@ def test_a_task_is_interrupted_once(pool: ThreadPool, desk: Desk) -> None:
     assert kind_of(desk.wait(1)[0]) == "cancelled"
 
 
-def test_a_task_that_has_ended_is_not_interrupted(pool: ThreadPool, desk: Desk) -> None:
-    pool.put(delivery_of(tasks.spins, 200_000))
-    slot, work = wait_for(pool.running, interval=0.0001)[0]
+def test_a_task_that_has_ended_is_not_interrupted(pool: ThreadPool, desk: Desk, ledger: Ledger) -> None:
+    pool.put(delivery_of(tasks.holds, ledger.path, ledger.gate))
+    slot, work = wait_for(pool.running)[0]
+    ledger.open_gate()
     desk.wait(1)
     wait_for(lambda: slot.work is None)
     assert not slot.interrupt(work, TaskTimeout)
