@@ -101,6 +101,22 @@ def reclaimer_killed(run: Run) -> None:
     run.wait_fired(armed[0], timeout=LIMIT + 10)
 
 
+def dying_while_trimming(run: Run) -> None:
+    """Outcomes are recorded, trimmed and their tasks requeued, while whoever does it dies at every step."""
+    for point in ("requeue.after", "trim.after", "advance.after", "commit.after", "lease.after"):
+        run.pause(0.8, 1.2)
+        armed = run.arm(point)
+        run.producer("requeue").wait(30)
+        run.wait_fired(armed)
+    run.load_thread.join(60)
+    run.pause(2.0)
+    run.producer("requeue").wait(30)
+
+
+register(
+    "dying-while-trimming", "outcomes are trimmed and tasks requeued, while whoever does it dies", dying_while_trimming,
+    Plan(seconds=8.0, calls=800, mix={**MIX, "fails_once": 10}, constants={"window": 1.0, "lease": 1.0}),
+)  # fmt: skip
 register(
     "reclaim-interrupted", "a task process dies, and its supervisor while handing on what it held", reclaim_interrupted,
     Plan(arguments=TWO_EACH),

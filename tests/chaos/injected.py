@@ -95,6 +95,15 @@ def install() -> None:
         reclaimer.__init__.__defaults__ = (shortened["limit"],)
     if "lease" in shortened:
         importlib.import_module("django_taskq.recorder").LEASE_MS = int(shortened["lease"] * 1000)
+    if "window" in shortened:
+        _shorten_window(int(shortened["window"] * 1000))
+
+
+def _shorten_window(ms: int) -> None:
+    """Below what the settings allow, so that outcomes are trimmed while the run lasts."""
+    stream = importlib.import_module("django_taskq.broker.outcomes").OutcomeStream
+    trim = stream.trim
+    stream.trim = lambda self, owner, _: trim(self, owner, ms)
 
 
 install()

@@ -39,7 +39,7 @@ PRODUCER = -1  # number of the machine where extra producers run
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run consists of. `constants`: limit, lease (seconds), as injected.py shortens them."""
+    """What a run consists of. `constants`: limit, lease, window (seconds), as injected.py shortens them."""
 
     machines: int = 2
     arguments: tuple[str, ...] = ("--processes", "1", "--threads", "4")
@@ -47,7 +47,6 @@ class Plan:
     calls: int = 450
     seconds: float = 3.0
     mix: dict[str, float] = field(default_factory=lambda: MIX)
-    window: float = 600.0  # OUTCOME_WINDOW: nothing is trimmed while the run lasts, unless this is short
     constants: dict[str, float] = field(default_factory=dict)
     pace: float = 1.0  # of the pauses between faults
     patience: float = 60.0  # seconds it may take to end everything, beyond the limit
@@ -135,7 +134,7 @@ class Run:
 
     def settings(self, proxy: Proxy) -> dict[str, Any]:
         return {
-            "BROKER": f"redis://127.0.0.1:{proxy.port}/0", "NAMESPACE": NAMESPACE, "OUTCOME_WINDOW": self.plan.window,
+            "BROKER": f"redis://127.0.0.1:{proxy.port}/0", "NAMESPACE": NAMESPACE, "OUTCOME_WINDOW": 600,
             "QUEUES": {"default": {}, "bulk": {}},
         }  # fmt: skip
 
@@ -239,7 +238,7 @@ class Run:
         self._stop()
         forgets = any(fault.loses for fault in self.faults)
         gone = self.watcher.finish(forgets=forgets)
-        if gone and not forgets and self.plan.window >= 60:
+        if gone and not forgets and "window" not in self.plan.constants:
             self.problems.append(f"{len(gone)} outcomes have vanished from the stream")
         self.problems += self._left_behind()
         report = audit(self._read_books(), self.faults)

@@ -52,7 +52,7 @@ class Watcher:
     def finish(self, *, forgets: bool) -> list[str]:
         """Reads the rest. Returns the entries that are no longer in the stream, and drops them where it may forget.
 
-        Nothing is trimmed while a run lasts (run.py), so that each of them was taken back.
+        Where nothing is trimmed while the run lasts, each of them was taken back.
         """
         self._stopping.set()
         self._thread.join(5)
