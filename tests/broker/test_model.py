@@ -376,6 +376,7 @@ class Machine(RuleBasedStateMachine):
         self.do_claim(last, 1, asleep=False)
         self.bury_the_dead()
         owner = self.model.recorder or "r1"
+        self.record(owner, 9, stale=False, lost=False)
         while self.model.recorded < len(self.model.outcomes):
             self.record(owner, 9, stale=False, lost=False)
         self.trim(owner, None, lost=False)
