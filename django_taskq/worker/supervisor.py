@@ -71,6 +71,15 @@ class Supervisor:
 
     def run(self) -> int:
         """Until it is stopped, or a burst is over."""
+        try:
+            return self._serve()
+        except BaseException:
+            # A supervisor that fails must be seen to: its children finish what they run, as after its death, and it ends.
+            for child in self._everybody():
+                child.pipe.close()
+            raise
+
+    def _serve(self) -> int:
         name = f"{socket.gethostname()}-{os.getpid()}"
         self._catch_signals()
         self._greet(name)
@@ -126,9 +135,12 @@ class Supervisor:
         for _ in range(self.options.processes - present - self._finished):
             self._children.append(TaskChild(self.broker, self.options, [*self._children, self._maintenance]))
 
-    def _wait(self) -> None:
+    def _everybody(self) -> list[TaskChild | MaintenanceChild]:
         maintenance = [self._maintenance] if self._maintenance else []
-        everybody = [*self._children, *maintenance]
+        return [*self._children, *maintenance]
+
+    def _wait(self) -> None:
+        everybody = self._everybody()
         ready = wait(
             [self._wakeup[0], *(child.pipe for child in everybody), *(child.process.sentinel for child in everybody)],
             TICK,

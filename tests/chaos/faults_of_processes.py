@@ -65,6 +65,17 @@ def supervisor_killed(run: Run) -> None:
     run.add_machine()
 
 
+@chaos("a supervisor fails with an error of its own: its processes finish what they run")
+def supervisor_fails(run: Run) -> None:
+    run.pause(0.5, 2.0)
+    machine = run.some_machine()
+    machine.expected_codes = {1}
+    with run.fault("supervisor fails"):
+        run.wait_fired(run.arm("supervise.after", "raise", machine=machine))
+    run.add_machine()
+    machine.process.wait(10)
+
+
 @chaos("a machine dies: kill -9 of the whole process tree")
 def machine_killed(run: Run) -> None:
     run.pause(0.5, 2.0)

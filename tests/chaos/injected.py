@@ -2,8 +2,8 @@
 
 Imported with the tasks (TASKQ_TEST_TASKS), so that production code holds no hooks. Every script call has a point before
 and after it, named after the script: `claim.after` lies between the reply and its first task, `complete.before` between
-a task's end and its settlement. So have `dispatch`, `run` (a task's body, with its middleware) and `commit` (the
-recorder's transaction).
+a task's end and its settlement. So have `dispatch`, `run` (a task's body, with its middleware), `commit` (the
+recorder's transaction) and `supervise` (the supervisor's wait for something to happen).
 
 A point is armed by a file of its name, from outside and at any time (points.py). Taking the file away decides which
 process it hits: one file, one fault.
@@ -51,6 +51,8 @@ def _act(point: str, action: str, seconds: float) -> None:
     elif action == "stop":
         subprocess.Popen(["sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif action == "raise":
+        raise RuntimeError(f"chaos at {point}")
     # A signal reaches the process, not this thread at once: it must not take another step meanwhile.
     time.sleep(seconds if action == "sleep" else 0.1)
 
@@ -88,6 +90,7 @@ def install() -> None:
     _around("worker.distributor", "Distributor.give", lambda *_: ["dispatch"])
     _around("worker.pools", "ThreadPool.call", lambda *_: ["run"])
     _around("worker.loop", "LoopPool.call", lambda *_: ["run"])
+    _around("worker.supervisor", "Supervisor._wait", lambda *_: ["supervise"])
     _around("bulk", "Writer._commit", lambda *_: ["commit"])
     shortened = json.loads(os.environ.get("CHAOS_CONSTANTS", "{}"))
     if "limit" in shortened:

@@ -21,7 +21,7 @@ def arm(
     """The next process that passes the point (of one machine, or of any) does it to itself, once.
 
     `action`: kill (itself, -9), kill machine (its whole process group), stop (SIGSTOP, SIGCONT after `seconds`), sleep
-    (that thread, for `seconds`). The file that is returned is gone when it has happened.
+    (that thread, for `seconds`), raise (a RuntimeError). The file that is returned is gone when it has happened.
     """
     path = books.directory / f"armed-{'any' if machine is None else machine}" / point
     draft = path.with_name(f".{point}")
