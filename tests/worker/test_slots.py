@@ -132,7 +132,7 @@ def test_a_late_exception_never_hits_the_next_task() -> None:
     assert {outcome.status for outcome in innocent} == {"succeeded"}
     hit = [ends[location] for location in fired]
     assert {(outcome.status, outcome.reason) for outcome in hit} == {("failed", "timeout"), ("succeeded", "")}
-    assert len(hit) >= 500, (len(hit), tries)
+    assert len(hit) >= 50, (len(hit), tries)
     assert pool.slots == slots
     assert all(slot.thread.is_alive() and not slot.busy for slot in slots)
     assert pool.notes.read() == []
