@@ -74,7 +74,7 @@ class Supervisor:
         try:
             return self._serve()
         except BaseException:
-            # A supervisor that fails must be seen to: its children finish what they run, as after its death, and it ends.
+            # It must be seen to have failed: its children finish what they run, as after its death, and it ends.
             for child in self._everybody():
                 child.pipe.close()
             raise
