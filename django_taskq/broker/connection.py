@@ -90,9 +90,13 @@ class Connections:
         return reply
 
     def close(self) -> None:
-        """Closes the idle connections."""
-        while self._idle:
-            self._idle.pop().disconnect()
+        """Closes the idle connections; from several threads at a time, perhaps."""
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return
+            connection.disconnect()
 
     def _guarded(self, connection: redis.Connection, act: Callable[..., T], *arguments: Any) -> T:
         """Acts on a connection, which is thrown away when anything goes wrong. Typed errors."""
@@ -101,7 +105,7 @@ class Connections:
         except Exception as error:
             connection.disconnect()
             problem = typed(error, self.location.display)
-            if isinstance(problem, BrokerUnavailable):
+            if isinstance(problem, BrokerUnavailable) and not isinstance(problem, BrokerFull):
                 self.close()  # what ended this connection has ended the idle ones, too
             raise problem from error
         except BaseException:

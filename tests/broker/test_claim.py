@@ -280,6 +280,19 @@ def test_who_was_asleep_is_awake_again(shard: Shard, hand: Hand, hire: Hire) -> 
     assert shard.sleepers("default") == shard.sleepers("mail") == {b"w2"}
 
 
+def test_who_gets_up_for_good_leaves_the_token_that_woke_it_to_another(shard: Shard, hand: Hand, hire: Hire) -> None:
+    hand.sleep()
+    hire("w2").sleep()
+    hand.deliveries.get_up(hand.connection, None)
+    assert (shard.sleepers("default"), shard.sleepers("mail"), shard.tokens()) == ({b"w2"}, {b"w2"}, 0)
+    hand.sleep()
+    shard.seed_waiting()
+    assert shard.take_token()
+    hand.deliveries.get_up(hand.connection, shard.keys.queue("default").wake.encode())
+    assert shard.tokens() == 1
+    assert 0 < shard.redis("PTTL", shard.keys.queue("default").wake) <= 10_000
+
+
 def test_a_sleeper_vanishes_with_its_lease(shard: Shard, hand: Hand) -> None:
     hand.sleep(lease_ms=20)
     time.sleep(0.03)

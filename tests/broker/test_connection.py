@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -121,6 +122,21 @@ def test_a_full_redis_is_told_apart_on_every_server(shard: Shard, hand: Hand) ->
     assert code_of(caught.value) == "OOM"
     with pytest.raises(BrokerFull):
         shard.redis("SET", "x", "y")
+    shard.empty_memory()
+
+
+def test_a_call_in_two_steps_gives_the_same_reply(shard: Shard) -> None:
+    shard.redis("SCRIPT", "FLUSH")
+    first, second = message(), message()
+    replies = [
+        shard.broker.connections.start(scripts.ENQUEUE, lane_call(shard.broker, each)) for each in (first, second)
+    ]
+    assert [reply() for reply in replies] == [[], []]
+    assert [fields[b"i"] for _, fields in shard.lane()] == [first.id, second.id]
+    shard.fill_memory()
+    reply = shard.broker.connections.start(scripts.ENQUEUE, lane_call(shard.broker, message()))
+    with pytest.raises(BrokerFull):
+        reply()
     shard.empty_memory()
 
 
@@ -293,6 +309,22 @@ def test_after_a_restart_the_first_call_works(shard: Shard, redis_server: RedisS
     assert [fields[b"i"] for _, fields in shard.lane()] == ids
 
 
+def test_a_restart_keeps_everything_where_it_was(shard: Shard, hand: Hand, redis_server: RedisServer) -> None:
+    shard.seed_ended(hand, 2, "failed")
+    held, returned, waiting = shard.seed_waiting(3, idempotency_key="", priority=3)
+    shard.seed_scheduled(2)
+    deliveries = hand.claim(2)
+    hand.release(deliveries[1])
+    assert shard.broker.cancel([held]) == [False]
+    before, pending = shard.contents(), shard.pending(priority=3)
+    redis_server.restart()
+    shard.broker.time()
+    assert (shard.contents(), shard.pending(priority=3)) == (before, pending)
+    hand.connection = shard.broker.connections.open()
+    hand.settle_all([deliveries[0], *hand.claim()])
+    assert shard.states([held, returned, waiting]) == ["succeeded"] * 3
+
+
 def test_without_redis_the_error_carries_the_id_after_the_patience(
     broker: Broker, redis_server: RedisServer, impatient: float
 ) -> None:
@@ -441,6 +473,33 @@ def test_threads_share_connections_and_no_reply(shard: Shard) -> None:
     assert problems == []
     assert len(shard.lane()) == 400
     assert 1 <= len(shard.broker.connections._idle) <= 9
+
+
+def test_threads_that_notice_a_dead_redis_together_do_not_stumble(shard: Shard) -> None:
+    connections, problems = shard.broker.connections, []
+    unconnected = [connections.location.new_connection() for _ in range(500)]
+    barrier = threading.Barrier(4)
+
+    def work() -> None:
+        barrier.wait()
+        try:
+            connections.close()
+        except BaseException as error:
+            problems.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(25):
+            connections._idle.extend(unconnected)
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert problems == []
 
 
 class Interrupted(BaseException):

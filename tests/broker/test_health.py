@@ -45,7 +45,10 @@ def test_a_server_without_persistence_is_named(start_redis: StartRedis) -> None:
 
 
 def test_snapshots_count_as_persistence(start_redis: StartRedis) -> None:
-    assert ids(start_redis(config={"appendonly": "no", "save": "3600 1"})) == set()
+    server = start_redis(config={"appendonly": "no"})
+    with server.client() as client:
+        client.config_set("save", "3600 1")  # Redis 6.2 does not take it as one argument of its command line
+    assert ids(server) == set()
 
 
 def test_a_clock_far_off_is_named(start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch) -> None:

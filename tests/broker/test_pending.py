@@ -70,6 +70,17 @@ def test_an_entry_that_was_deleted_is_acknowledged_when_it_is_fetched(shard: Sha
     assert len(listed(hand)) == 1
 
 
+def test_a_delivery_is_found_by_its_location(shard: Shard, hand: Hand) -> None:
+    [id] = shard.seed_waiting(queue="mail", priority=-5)
+    [delivery] = hand.claim()
+    found = hand.deliveries.find(hand.connection, delivery.location, 0.0)
+    assert found is not None
+    assert (found.lane, found.entry, found.fields) == (delivery.lane, delivery.entry, delivery.fields)
+    hand.settle_all([found])
+    assert hand.deliveries.find(hand.connection, delivery.location, 0.0) is None
+    assert shard.ended() == [(id, "succeeded")]
+
+
 def test_a_lane_or_group_that_is_gone_lists_nothing(shard: Shard, hand: Hand) -> None:
     shard.seed_waiting()
     shard.seed_waiting(queue="mail")
