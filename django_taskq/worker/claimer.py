@@ -112,6 +112,7 @@ class Claimer:
         self._full_since = 0.0
         connection = self._connect()
         if time.monotonic() >= self._compare_at:  # a new connection
+            self._compare(connection)
             return
         idle = not self._held
         claim = self._claim(connection, wanted, 0 if self._idle is not None else SLEEPER_LEASE_MS)

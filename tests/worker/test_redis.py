@@ -27,7 +27,7 @@ def test_a_restart_while_idle_is_survived(start: StartWorker, redis_server: Redi
     time.sleep(0.3)
     redis_server.restart()
     assert tasks.my_pid.delay().get(timeout=8) in process.children()
-    assert process.output().count("claiming stops until Redis is back") == 1
+    assert 1 <= process.output().count("claiming stops until Redis is back") <= 2  # away, then perhaps loading
     assert process.terminate() == 0
     assert traces() == []
 
@@ -194,20 +194,20 @@ def test_a_full_redis_refuses_producers_and_still_drains(
 
 
 def test_claiming_stops_while_too_many_outcomes_wait_for_the_database(start: StartWorker) -> None:
-    process = start("--threads", "1", taskq={"MAX_OUTCOMES": 50})
+    process = start("--threads", "2", taskq={"MAX_OUTCOMES": 20})
     maintenance = maintenance_process(process)
     os.kill(maintenance, signal.SIGSTOP)
-    handles = tasks.my_pid.delay_many([((), {})] * 8_000)
+    handles = tasks.works.delay_many([(("/dev/null", 0.02), {})] * 200)
     process.wait_for_output("claiming stops: too many outcomes wait for the database (MAX_OUTCOMES)")
     broker = get_broker()
     time.sleep(0.3)
     lag = broker.recorder_lag()
-    assert 50 <= lag < 6_000  # what was claimed before is finished
+    assert 20 <= lag < 100  # what was claimed before is finished
     time.sleep(0.5)
     assert broker.recorder_lag() == lag
     os.kill(maintenance, signal.SIGCONT)
     handles[-1].get(timeout=10)
-    wait_for(lambda: TaskResult.objects.count() == 8_000)
+    wait_for(lambda: TaskResult.objects.count() == 200)
 
 
 @pytest.fixture
