@@ -219,10 +219,10 @@ class Claimer:
 
     def _get_up(self) -> None:
         """Sleeps no more; a token that woke this worker, which was told to stop or declared dead, is for another."""
-        if self._asleep and self._connection is not None:
+        if self._asleep:
             try:
-                self._deliveries.get_up(self._connection, self._woken)
-            except (redis.exceptions.RedisError, OSError) as error:
+                self._deliveries.get_up(self._connect(), self._woken)
+            except (TaskqError, redis.exceptions.RedisError, OSError) as error:
                 logger.debug("the sleeper's lease runs out by itself: %s", error)
 
     def _say_full(self) -> None:
