@@ -188,6 +188,7 @@ class TestSettler:
         assert not crew.settler.thread.is_alive()
         assert "1 tasks are not settled and will run again" in caplog.text
 
+    @pytest.mark.slow
     def test_stopping_does_not_wait_for_a_long_pause(self, crew: Crew, redis_server: RedisServer) -> None:
         (delivery,) = self.claim(crew, 1)
         redis_server.stop()

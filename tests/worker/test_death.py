@@ -145,6 +145,7 @@ def test_the_maintenance_process_is_restarted_and_recording_goes_on(start: Start
 
 
 @pytest.mark.usefixtures("impatient_reclaimer")
+@pytest.mark.slow
 def test_another_worker_takes_over_from_a_dead_machine(start: StartWorker, ledger: Ledger) -> None:
     first = start("--threads", "2", "--processes", "2")
     warm_up()
@@ -239,6 +240,7 @@ def running_of(process: WorkerProcess) -> list[bytes]:
 
 
 @pytest.mark.usefixtures("impatient_reclaimer")
+@pytest.mark.slow
 def test_a_process_whose_gil_is_held_is_alive(start: StartWorker, ledger: Ledger) -> None:
     process = start("--threads", "2")
     handle = tasks.hogs_the_gil.delay(ledger.path, 2.6)
@@ -249,6 +251,7 @@ def test_a_process_whose_gil_is_held_is_alive(start: StartWorker, ledger: Ledger
 
 
 @pytest.mark.usefixtures("impatient_reclaimer")
+@pytest.mark.slow
 def test_a_stopped_supervisor_costs_its_children_no_outcome(start: StartWorker, ledger: Ledger) -> None:
     """It does not beat for them: they are declared dead, their tasks run elsewhere, and each ends once."""
     process = start("--threads", "1")

@@ -114,6 +114,7 @@ def test_a_hard_limit_kills_the_process_and_nobody_else_is_to_blame(start: Start
     assert "hard time limit" in process.output()
 
 
+@pytest.mark.slow
 def test_a_hard_limit_is_a_failed_attempt_that_is_retried(start: StartWorker, ledger: Ledger) -> None:
     process = start("--threads", "2")
     call = tasks.blocks.using(timeout=None, hard_timeout=0.3, max_retries=1)

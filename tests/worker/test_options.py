@@ -47,6 +47,7 @@ def test_a_burst_does_not_end_before_a_retry_that_is_due(start: StartWorker, led
     assert len(ledger.read()) == 2
 
 
+@pytest.mark.slow
 def test_a_burst_goes_on_after_the_death_of_its_process(start: StartWorker, ledger: Ledger) -> None:
     dying = tasks.dies_once.delay(ledger.path)
     handles = tasks.works.delay_many([((ledger.path, 0.05), {})] * 20)
@@ -76,6 +77,7 @@ def test_a_process_makes_way_after_so_many_tasks(start: StartWorker) -> None:
     assert traces() == []
 
 
+@pytest.mark.slow
 def test_what_runs_beside_the_last_task_is_finished_first(start: StartWorker, ledger: Ledger) -> None:
     process = start("--max-tasks", "3", "--threads", "2")
     old = task_processes(process)[0]
@@ -121,6 +123,7 @@ def reloaded() -> str:
 """
 
 
+@pytest.mark.slow
 def test_reload_restarts_the_worker_when_a_file_of_the_project_changes(start: StartWorker, tmp_path: Path) -> None:
     package = tmp_path / "reloadedapp"
     package.mkdir()

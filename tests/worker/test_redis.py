@@ -87,6 +87,7 @@ def test_while_redis_is_away_nobody_is_declared_dead(
     assert "counts as dead" not in process.output()
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_without_redis_says_so_and_waits(
     start: StartWorker, redis_server: RedisServer, ledger: Ledger
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_worker_that_starts_without_redis_says_so_and_waits(
     assert process.terminate() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_stops_while_redis_is_away_ends_in_good_time(
     start: StartWorker, redis_server: RedisServer, ledger: Ledger
 ) -> None:
@@ -149,6 +151,7 @@ def test_after_flushall_the_worker_registers_anew_and_goes_on(start: StartWorker
     assert traces() == []
 
 
+@pytest.mark.slow
 def test_a_deleted_stream_and_a_destroyed_group_do_not_stop_the_worker(
     start: StartWorker, redis_server: RedisServer, ledger: Ledger
 ) -> None:
@@ -234,6 +237,7 @@ def test_a_claim_whose_reply_was_lost_is_found_by_comparing(start: StartWorker, 
     assert "had been claimed in a reply that never came; running them now" in process.output()
 
 
+@pytest.mark.slow
 def test_a_settlement_whose_reply_was_lost_stands_once(start: StartWorker, proxy: Proxy, ledger: Ledger) -> None:
     process = start("--threads", "4", taskq={"BROKER": f"redis://127.0.0.1:{proxy.port}/0"})
     for script, task in (
@@ -252,6 +256,7 @@ def test_a_settlement_whose_reply_was_lost_stands_once(start: StartWorker, proxy
     assert "was no longer this worker's" not in process.output()
 
 
+@pytest.mark.slow
 def test_connections_cut_again_and_again_lose_nothing(start: StartWorker, proxy: Proxy, ledger: Ledger) -> None:
     start("--threads", "4", taskq={"BROKER": f"redis://127.0.0.1:{proxy.port}/0"})
     handles = tasks.works.delay_many([((ledger.path, 0.02), {})] * 150)

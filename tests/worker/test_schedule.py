@@ -89,6 +89,7 @@ def test_without_names_all_queues_are_served_in_turn(start: StartWorker, ledger:
         assert names[15:].count(queue) >= 2, names
 
 
+@pytest.mark.slow
 def test_a_delayed_task_keeps_its_priority(start: StartWorker, ledger: Ledger) -> None:
     blocker = tasks.works.delay(ledger.path, 0.8, "first")
     start("--threads", "1")

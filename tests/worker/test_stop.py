@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from django_taskq.broker import get_broker
 from tests.conftest import StartWorker
 from tests.servers import WorkerProcess, wait_for
@@ -101,6 +103,7 @@ def test_a_blocked_thread_does_not_keep_the_process(start: StartWorker, ledger: 
     assert_gone(process)
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_whole_group_and_stops_it_in_good_order(start: StartWorker, ledger: Ledger) -> None:
     process = start("--threads", "2", "--processes", "2")
     handle = tasks.works.delay(ledger.path, 0.6)
@@ -138,6 +141,7 @@ def test_sigterm_to_a_task_process_alone_replaces_it(start: StartWorker, ledger:
     assert_gone(process)
 
 
+@pytest.mark.slow
 def test_a_token_that_woke_a_stopping_worker_wakes_another(start: StartWorker, ledger: Ledger) -> None:
     """Two workers sleep; tasks come while one of them is told to stop: none waits for the other's sleep to end."""
     start("--threads", "1")
@@ -152,6 +156,7 @@ def test_a_token_that_woke_a_stopping_worker_wakes_another(start: StartWorker, l
     assert second.wait() == 0
 
 
+@pytest.mark.slow
 def test_a_quiet_worker_finishes_and_claims_nothing(start: StartWorker, ledger: Ledger) -> None:
     process = start("--threads", "2")
     (pid,) = task_processes(process)
