@@ -16,7 +16,6 @@ import uuid
 from django.db import router
 
 from django_taskq.broker import Broker
-from django_taskq.broker.outcomes import TRIM_BATCH
 from django_taskq.bulk import DatabaseAway, Writer
 from django_taskq.conf import get_settings
 from django_taskq.core.message import pack_fields
@@ -102,7 +101,7 @@ class Recorder:
             return
         window = int(get_settings().outcome_window * 1000)
         for _ in range(TRIMS):
-            if self.broker.trim(self.owner, window) < TRIM_BATCH:
+            if not self.broker.trim(self.owner, window):
                 self._trim_at = now + TRIM_EVERY
                 return
 

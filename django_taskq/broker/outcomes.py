@@ -45,7 +45,7 @@ class OutcomeStream:
     def trim(self, owner: str, window_ms: int, floor_ms: int = 15_000, newest: int = 10_000) -> int:
         """Removes recorded outcomes older than the window, or older than the floor and beyond the newest ones.
 
-        Returns how many; call again while that is 500.
+        Returns how many, 500 or about 1 MiB at most; call again until that is 0.
         """
         names = (3, self.keys.index, self.keys.outcomes, self.keys.recorder)
         return int(self.connections.run(scripts.TRIM, (*names, owner, window_ms, floor_ms, newest, TRIM_BATCH)))

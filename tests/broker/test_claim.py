@@ -208,6 +208,16 @@ def test_a_claim_promotes_at_most_500_over_all_queues(shard: Shard, hand: Hand) 
     assert len(hand.claim(500)) + len(hand.claim(500)) == 799
 
 
+def test_a_claim_promotes_about_a_mebibyte(shard: Shard, hand: Hand) -> None:
+    ids = shard.seed_scheduled(10, "default", args=b"[" + b" " * 300_000 + b"]")
+    ids += shard.seed_scheduled(10, "mail", args=b"[" + b" " * 300_000 + b"]")
+    shard.pass_time()
+    assert len(hand.claim(1)) == 1
+    assert len(shard.scheduled("default")) + len(shard.scheduled("mail")) == 16
+    assert {ids_of(hand.claim(1))[0] for _ in range(19)} < set(ids)
+    assert shard.names("scheduled*") == []
+
+
 def test_promotion_wakes_as_many_as_there_are_messages(shard: Shard, hire: Hire) -> None:
     shard.seed_scheduled(2)
     hands = [hire(f"w{number}") for number in range(4)]
@@ -395,6 +405,12 @@ def test_a_destroyed_group_is_made_again_and_delivers_everything(shard: Shard, h
     shard.redis("XGROUP", "DESTROY", shard.keys.lane("default", 0), "workers")
     assert shard.states(ids) == ["queued"] * 3
     assert ids_of(hire("w2").claim()) == ids
+
+
+def test_what_is_listed_and_is_no_lane_is_passed_over(shard: Shard, hand: Hand) -> None:
+    [id] = shard.seed_waiting()
+    shard.redis("ZADD", shard.keys.queue("default").lanes, 100, "nonsense")
+    assert ids_of(hand.claim()) == [id]
 
 
 def test_a_deleted_lane_is_not_made_again(shard: Shard, hand: Hand) -> None:

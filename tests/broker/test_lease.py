@@ -36,6 +36,12 @@ def test_the_next_continues_where_the_cursor_is(shard: Shard, hand: Hand) -> Non
     assert len(shard.broker.read_outcomes(entry, 10)) == 1
 
 
+def test_a_lease_from_before_the_clock_stepped_back_holds_nobody_up(shard: Shard) -> None:
+    shard.broker.recorder_lease("r1", 60_000)
+    shard.redis("HINCRBY", shard.keys.recorder, "until", 3_600_000)
+    assert shard.broker.recorder_lease("r2", 60_000) == "0-0"
+
+
 def test_a_refused_recorder_changes_nothing(shard: Shard) -> None:
     shard.broker.recorder_lease("r1", 60_000)
     before = shard.contents()

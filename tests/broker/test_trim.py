@@ -8,7 +8,7 @@ import pytest
 
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
-from tests.broker.helpers import HOUR, Hand, Shard
+from tests.broker.helpers import HOUR, Hand, Shard, outcome_for
 
 
 def record(shard: Shard, count: int = 1_000_000, owner: str = "r1") -> str:
@@ -88,6 +88,29 @@ def test_500_at_a_time(shard: Shard, hand: Hand) -> None:
     record(shard)
     assert [trim_all(shard) for _ in range(4)] == [500, 500, 200, 0]
     assert shard.names("index") == []
+
+
+def test_large_outcomes_are_trimmed_a_few_at_a_time(shard: Shard, hand: Hand) -> None:
+    shard.seed_waiting(30)
+    for delivery in hand.claim():
+        hand.complete(delivery, result=b" " * 300_000)
+    shard.seed_ended(hand, 30)
+    record(shard)
+    trimmed = [trim_all(shard)]
+    while trimmed[-1]:
+        trimmed.append(trim_all(shard))
+    assert sum(trimmed) == 60
+    assert max(trimmed[:3]) <= 8
+    assert (shard.names("index"), shard.broker.recorder_lag()) == ([], 0)
+
+
+@pytest.mark.parametrize(("newest", "trimmed"), [(10, 0), (1, 2)])
+def test_after_the_clock_stepped_back_the_number_decides(shard: Shard, hand: Hand, newest: int, trimmed: int) -> None:
+    hour_ahead = int(shard.broker.time() * 1000) + HOUR
+    for number in range(3):
+        shard.redis("XADD", shard.keys.outcomes, f"{hour_ahead}-{number}", "i", bytes(16), "o", outcome_for(bytes(16)))
+    record(shard)
+    assert shard.broker.trim("r1", 0, 0, newest) == trimmed
 
 
 def test_a_later_run_keeps_its_index(shard: Shard, hand: Hand) -> None:

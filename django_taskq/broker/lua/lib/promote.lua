@@ -1,8 +1,11 @@
--- Moves up to `most` due tasks of one queue from the schedule to their lanes; returns how many.
+-- Moves up to `most` due tasks of one queue from the schedule to their lanes, about 1 MiB in all queues; returns how
+-- many.
+local promotable = 1048576
+
 local function promote(queue, lanes, scheduled, messages, now, most)
-  local ids = redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, most)
-  local opened = {}
-  for _, id in ipairs(ids) do
+  local opened, ids = {}, {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', scheduled, '-inf', now, 'LIMIT', 0, most)) do
+    if promotable <= 0 then break end
     local packed = redis.call('HGET', messages, id)
     -- What cannot be read goes on as it is: the worker buries it as malformed.
     local message = unpacked(packed) or {queue .. ':0', 'i', id, 'broken', packed or ''}
@@ -14,6 +17,8 @@ local function promote(queue, lanes, scheduled, messages, now, most)
     end
     local entry = redis.call('XADD', lane, '*', unpack(message, 2))
     set_location(KEYS[1], id, entry .. ' ' .. suffix)
+    ids[#ids + 1] = id
+    promotable = promotable - #(packed or '')
   end
   if #ids > 0 then
     redis.call('ZREM', scheduled, unpack(ids))
