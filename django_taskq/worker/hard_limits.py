@@ -43,7 +43,7 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
                 continue
             work = _work(delivery, note.started - offset)
             if work is not None:
-                settlements.append(executor.failed(work, HardTimeout()))
+                settlements.append(executor.concluded(work, None, HardTimeout()))
         for call, batch in deliveries.settle_calls(settlements):
             reply = run_scripts(connection, [call])[0]
             if isinstance(reply, Exception):

@@ -129,6 +129,13 @@ class Supervisor:
     def _start_missing(self) -> None:
         if self._stop_at is not None or time.monotonic() < self._start_at:
             return
+        try:
+            self._fork_missing()
+        except OSError as error:  # too many processes, too little memory
+            self._start_at = time.monotonic() + 1.0
+            logger.error("no process can be started, trying again: %s", error)
+
+    def _fork_missing(self) -> None:
         if self._maintenance is None:
             self._maintenance = MaintenanceChild(self.broker, self.options, self._children, self._recorder)
         present = sum(child.state in {"running", "quiet"} for child in self._children)

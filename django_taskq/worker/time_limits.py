@@ -66,7 +66,7 @@ class TimeLimits:
     def _take_away(self, place: Slot | AsyncRun, work: Work, error: TaskTimeout) -> None:
         if not place.abandon(work):
             return
-        self._settle(self._executor.failed(work, error))
+        self._settle(self._executor.concluded(work, None, error))
         if isinstance(place, Slot):
             self._threads.replace(place)
         logger.error(

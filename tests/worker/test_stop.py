@@ -38,6 +38,7 @@ def test_sigterm_lets_running_tasks_finish_and_leaves_the_rest(start: StartWorke
     assert states == {"queued"}
     assert_gone(process)
     output = process.output()
+    assert "starts: queues default, mail, slow, 2 process(es) with 2 threads and 200 async tasks each" in output
     assert "worker stops: running tasks have 25 s to finish" in output
     assert output.rstrip().endswith("stopped")
 
