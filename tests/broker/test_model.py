@@ -398,7 +398,7 @@ def test_every_transition_in_any_order(broker: Broker) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES or 40,
+            max_examples=EXAMPLES or 60,
             stateful_step_count=50 if EXAMPLES else 40,
             derandomize=not EXAMPLES,
             database=None,
