@@ -43,7 +43,9 @@ def test_handles_are_equal_by_id(broker: Broker) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("wrong", ["", "nonsense", "7", "../etc", None, 7, str(uuid.uuid4()), "\x00", "ä" * 500])
+@pytest.mark.parametrize(
+    "wrong", ["", "nonsense", "7", "../etc", None, 7, "7f1c0c1e-93f7-4f0e-a6e5-0d8b5d1f3a52", "\x00", "ä" * 500]
+)
 def test_an_unknown_id_is_task_not_found(broker: Broker, wrong: Any) -> None:
     with pytest.raises(TaskNotFound):
         get_task(wrong)
