@@ -132,3 +132,40 @@ class DeadTask(Ended):
 
     def __str__(self) -> str:
         return f"{self.task} {self.task_id} run {self.run}"
+
+
+# --- the live pages ---------------------------------------------------------------------------------------------------
+# The admin lists models, so each live page has one. They are proxies and not unmanaged models, because `dumpdata` would
+# look for the table of the latter.
+
+
+class Overview(TaskResult):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("overview")
+        verbose_name_plural = _("overview")
+
+
+class Queue(TaskResult):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("queue")
+        verbose_name_plural = _("queues")
+
+
+class TaskType(TaskResult):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("task type")
+        verbose_name_plural = _("task types")
+
+
+class Worker(TaskResult):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
