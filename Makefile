@@ -18,7 +18,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # The packages of Debian that `test-services` works with.
 PACKAGES := redis-server postgresql openssl
 
-.PHONY: help demo test test-services services check format bench chaos audit clean
+.PHONY: help demo test test-services test-servers services check format bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -30,12 +30,16 @@ demo: $(VENV)/.demo  ## a site with real tasks, here, now; ARGS=--once runs it t
 test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bundled server, real worker processes
 	$(BIN)/python -m pytest -m "not services" $(ARGS)
 
-# The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis.
+# The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis (tests/broker: see test-servers).
 test-services: $(VENV)/.test services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
-	  tests/broker tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
+	  tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
+
+# TASKQ_TEST_EXAMPLES=2000 lets the model look further.
+test-servers: $(VENV)/.test services  ## the scripts and the model of the queue on Redis 6.2, 7.0, 8.2 and Valkey 9.1 (from wheels, and Debian 12)
+	$(BIN)/python -m tests.each_server -- $(ARGS)
 
 # RUNLEVEL=1: the packages' own services need not run, the tests start theirs.
 services:
@@ -64,7 +68,7 @@ audit: $(VENV)/.dev  ## known vulnerabilities in what is installed
 	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin $(ARGS)
 
 clean:  ## remove what these targets made
-	rm -rf .venv* .demo .taskq var build dist *.egg-info .coverage* htmlcov
+	rm -rf .venv* .servers .demo .taskq var build dist *.egg-info .coverage* htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
