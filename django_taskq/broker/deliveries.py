@@ -162,12 +162,18 @@ class Deliveries:
         entry, _, suffix = location.partition(b" ")
         return self.fetch(connection, self._lane(self.keys.lane_prefix.encode() + suffix), entry, 0, now)
 
+    def _cancel_requested(self, connection: redis.Connection, fields: list[bytes]) -> bool:
+        id = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"i", b"")
+        connection.send_command("HEXISTS", self.keys.cancels, id)
+        return bool(connection.read_response())
+
     def fetch(self, connection: redis.Connection, lane: Lane, entry: bytes, losses: int, now: float) -> Delivery | None:
         """One entry that is pending with this worker; None (and acknowledged) when it was deleted."""
         connection.send_command("XRANGE", lane.name, entry, entry)
         entries = connection.read_response()
         if entries:
-            return Delivery(lane, entry, entries[0][1], losses, False, now)
+            fields = entries[0][1]
+            return Delivery(lane, entry, fields, losses, self._cancel_requested(connection, fields), now)
         connection.send_command("XACK", lane.name, GROUP, entry)
         connection.read_response()
         return None

@@ -17,6 +17,7 @@ import redis
 from django_taskq.broker.deliveries import Claim, Deliveries
 from django_taskq.broker.errors import typed
 from django_taskq.exceptions import TaskqError
+from django_taskq.worker.distributor import MOST_WAIT
 from django_taskq.worker.sleeper import Sleeper
 
 if TYPE_CHECKING:
@@ -39,16 +40,18 @@ LONGEST_PAUSE = 5.0  # seconds between attempts while Redis is away
 
 class Claimer:
     """`stop()` from any thread. It ends by itself, too, and says why: `idle` when a burst finds nothing more, `enough`
-    after `most` messages, `refused` when this worker was declared dead."""
+    after `most` messages, `refused` when this worker was declared dead, `crowded` when a task that must run alone came and
+    what runs here does not end soon."""
 
     def __init__(
         self, connections: Connections, deliveries: Deliveries, held: Held, distributor: Distributor, clock: Clock,
         room: threading.Event, *, most: int | None, register: Callable[[], None], idle: Callable[[], None] | None,
-        enough: Callable[[], None], refused: Callable[[], None],
+        enough: Callable[[], None], refused: Callable[[], None], crowded: Callable[[], None],
     ) -> None:  # fmt: skip
         self._connections, self._deliveries, self._held = connections, deliveries, held
         self._distributor, self._clock, self._room = distributor, clock, room
         self._most, self._register, self._idle, self._enough, self._refused = most, register, idle, enough, refused
+        self._crowded = crowded
         self._sleeper = Sleeper(connections, deliveries.wake_keys)
         self._connection: redis.Connection | None = None
         self._asleep = self._full = False
@@ -163,9 +166,14 @@ class Claimer:
         return claim
 
     def _run_suspect(self) -> None:
-        delivery = self._distributor.start_suspect(len(self._held))
-        self._pause(0.05)
-        while delivery is not None and delivery.location in self._held and not self.stopping:
+        """Runs it alone. What runs here has a moment to end; then this process makes way for one that is empty."""
+        deadline = time.monotonic() + MOST_WAIT
+        while not self.stopping and (delivery := self._distributor.start_suspect(len(self._held))) is None:
+            if time.monotonic() >= deadline and self._distributor.busy():
+                self._crowded()
+                self.stopping = True
+            self._pause(0.05)
+        while not self.stopping and delivery is not None and delivery.location in self._held:
             self._pause(0.05)
 
     def _wait_for_room(self) -> None:

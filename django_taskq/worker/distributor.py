@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from django_taskq import registry
 from django_taskq.broker.deliveries import Delivery, Settlement, release
 from django_taskq.core.message import losses_of
+from django_taskq.worker.executor import MOST_LOSSES
 from django_taskq.worker.prefetch import ahead_for, room_for, to_claim
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from django_taskq.worker.pools import ThreadPool
 
 MOST_WAIT = 1.0  # seconds a claimed message may wait here before it is released to other workers
-ALONE_FROM = 2  # losses
+ALONE_FROM = 2  # losses; at MOST_LOSSES it is buried without being run
 SMOOTHING = 0.2  # weight of the newest claim in the share of async messages
 
 
@@ -47,12 +48,16 @@ class Distributor:
         return self._threads.waiting() + self._loop.waiting()
 
     def give(self, deliveries: Sequence[Delivery]) -> None:
-        """Each to its pool, or to the suspects."""
+        """Each to its pool, or to the suspects; what comes with a suspect goes to other workers."""
+        for delivery in deliveries:
+            if (delivery.losses or b"l" in delivery.fields) and _is_suspect(delivery):
+                self._suspects.append(delivery)
+        if self._suspects:
+            self._release([delivery for delivery in deliveries if delivery not in self._suspects])
+            return
         to_loop = 0
         for delivery in deliveries:
-            if (delivery.losses or b"l" in delivery.fields) and _losses(delivery) >= ALONE_FROM:
-                self._suspects.append(delivery)
-            elif _is_async(delivery):
+            if _is_async(delivery):
                 self._loop.put(delivery)
                 to_loop += 1
             else:
@@ -66,7 +71,7 @@ class Distributor:
         """Gives each to its pool if that has room, otherwise to other workers. Returns how many found room."""
         placed = 0
         for delivery in deliveries:
-            if self._room(self._loop if _is_async(delivery) else self._threads):
+            if not self._suspects and self._room(self._loop if _is_async(delivery) else self._threads):
                 self.give([delivery])
                 placed += 1
             else:
@@ -80,14 +85,20 @@ class Distributor:
     def start_suspect(self, held: int) -> Delivery | None:
         """Starts one when nothing else of the `held` deliveries runs here, so that it takes nobody with it.
 
-        None: not yet; what waits is handed on.
+        What waits is handed on, other suspects too. None: not yet.
         """
-        if self.waiting() or self._threads.busy or self._loop.busy or held > len(self._suspects):
+        if self.waiting() or self.busy() or held > len(self._suspects):
             self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")))
             return None
         delivery = self._suspects.popleft()
+        self._release(self._suspects)
+        self._suspects.clear()
         (self._loop if _is_async(delivery) else self._threads).put(delivery)
         return delivery
+
+    def busy(self) -> bool:
+        """Whether anything runs here."""
+        return bool(self._threads.busy or self._loop.busy)
 
     def release_late(self) -> None:
         """Hands on what has waited here for too long, and claims less ahead: something takes longer than it did."""
@@ -102,14 +113,15 @@ class Distributor:
         self._release([*self._threads.take_back(float("inf")), *self._loop.take_back(float("inf")), *self._suspects])
         self._suspects.clear()
 
-    def _release(self, deliveries: Sequence[Delivery]) -> None:
+    def _release(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             self._settle(release(delivery))
 
 
-def _losses(delivery: Delivery) -> int:
-    """Workers lost with this task, before its last retry included."""
-    return delivery.losses + losses_of(delivery.fields)
+def _is_suspect(delivery: Delivery) -> bool:
+    """Whether a task has cost so many workers that it runs alone, those before its last retry included."""
+    losses = delivery.losses + losses_of(delivery.fields)
+    return losses >= ALONE_FROM and not (delivery.losses and losses >= MOST_LOSSES)
 
 
 def _is_async(delivery: Delivery) -> bool:

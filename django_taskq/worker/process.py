@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_taskq.worker")
 
 TICK = 0.1  # seconds
+ON_ITS_WAY = 15.0  # seconds that a claim's reply may take, or the comparison that finds what it brought
 SETTLING = 5.0  # seconds that a process which ends goes on trying to settle while Redis is away
 
 
@@ -76,12 +77,12 @@ class TaskProcess:
         self._claimer = Claimer(
             connections, deliveries, self._held, distributor, clock, room,
             most=options.max_tasks, register=self._register, idle=self._idle if options.burst else None,
-            enough=self._enough, refused=self._refused,
+            enough=self._enough, refused=self._refused, crowded=self._crowded,
         )  # fmt: skip
         self._draining_until: float | None = None  # monotonic seconds; inf: until everything is done
         self._sigterm = False
         self._orphaned = False
-        self._asked_to_cancel: set[bytes] = set()
+        self._asked_to_cancel: dict[bytes, float] = {}  # location -> until when it may still arrive here (monotonic)
         self._told = 0
         self._beat_at = 0.0
 
@@ -127,16 +128,19 @@ class TaskProcess:
         elif word == "retire":
             self._retire(rest)
         elif word == "cancel":
-            self._asked_to_cancel.add(rest.encode())
+            self._asked_to_cancel[rest.encode()] = time.monotonic() + ON_ITS_WAY
 
     def _cancel_asked_for(self) -> None:
         """What runs is interrupted as soon as that is possible, what waits ends as soon as a thread takes it."""
-        for location in list(self._asked_to_cancel):
+        for location, until in list(self._asked_to_cancel.items()):
             delivery = self._held.get(location)
-            if delivery is not None:
+            if delivery is None:
+                done = time.monotonic() >= until
+            else:
                 delivery.cancelled = True
-            if delivery is None or self._limits.cancel(location):
-                self._asked_to_cancel.discard(location)
+                done = self._limits.cancel(location)
+            if done:
+                del self._asked_to_cancel[location]
 
     def _stop_claiming(self) -> None:
         if not self._claimer.stopping:
@@ -159,6 +163,9 @@ class TaskProcess:
 
     def _enough(self) -> None:
         self._retire(f"it has been given {self.options.max_tasks} tasks (--max-tasks)")
+
+    def _crowded(self) -> None:
+        self._retire("a task that has cost two workers is to run alone, and other tasks run here")
 
     def _refused(self) -> None:
         logger.error(

@@ -105,7 +105,7 @@ class Crew:
         self.claimer = Claimer(
             broker.connections, deliveries, self.held, self.distributor, clock, room, most=None,
             register=lambda: self.register.register(self.worker, {}), idle=None, enough=self.refused.set,
-            refused=self.refused.set,
+            refused=self.refused.set, crowded=self.refused.set,
         )  # fmt: skip
 
     def __enter__(self) -> Self:

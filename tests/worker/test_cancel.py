@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from django_taskq import TaskHandle
-from django_taskq.broker import get_broker
+from django_taskq.broker import Broker, get_broker
+from django_taskq.core.ids import new_id
 from django_taskq.exceptions import TaskFailed
 from tests.conftest import StartWorker
 from tests.servers import WorkerProcess, wait_for
 from tests.worker import tasks
 from tests.worker.conftest import Ledger
+from tests.worker.inside import Crew
 
 
 def reason_of(handle: TaskHandle[Any]) -> str:
@@ -87,6 +90,38 @@ def test_a_task_that_waits_in_a_worker_never_starts(start: StartWorker, ledger: 
     blocker.get(timeout=5)
     assert reason_of(waiting) == "cancelled before it was run again"
     assert [line["name"] for line in ledger.events()] == ["blocker"]
+
+
+def test_a_request_that_overtakes_its_task_is_honoured(start: StartWorker, ledger: Ledger) -> None:
+    """The worker is told while the claim's reply is still on its way to it."""
+    process = start("--threads", "2")
+    broker, id, entry = get_broker(), new_id(), f"{int(time.time() * 1000) + 60_000}-0"
+    inbox = broker.keys.inbox(process.ids[0])
+    broker.connections.execute("RPUSH", inbox, f"cancel {entry} default:0")
+    wait_for(lambda: not broker.connections.execute("EXISTS", inbox), 5)  # a later beat has confirmed it
+    fields = ("i", id, "t", tasks.works.name, "a", msgspec.json.encode([ledger.path, 30]))
+    broker.connections.execute("XADD", broker.keys.lane("default", 0), entry, *fields)
+    wait_for(lambda: broker.find([id])[0].state == "cancelled", 8)
+    assert reason_of(TaskHandle(id)).startswith("cancelled")
+    assert len(ledger.events("end")) == 0
+
+
+def test_a_task_whose_claim_was_lost_is_found_cancelled(broker: Broker) -> None:
+    """Claimed in a reply that never came, then cancelled: the comparison finds both."""
+    tasks.ran.clear()
+    crew = Crew(broker)
+    crew.register.register(crew.worker, {})
+    cancelled, other = tasks.notes_number.delay(1), tasks.notes_number.delay(2)
+    connection = broker.connections.open()
+    crew.claimer._deliveries.claim(connection, 20, 0.0, lease_ms=0, awake=True)
+    assert cancelled.cancel() is False
+    crew.claimer._compare(connection)
+    connection.disconnect()
+    other.get(timeout=5)
+    assert reason_of(cancelled) == "cancelled before it was run again"
+    assert tasks.ran == [2]
+    assert not broker.connections.execute("EXISTS", broker.keys.cancels)
+    crew.end()
 
 
 def test_a_task_that_has_ended_cannot_be_cancelled(running: WorkerProcess) -> None:
