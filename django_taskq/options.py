@@ -48,6 +48,7 @@ class TaskOptions:
     idempotency_key: str | None = None
     idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL
     record: str = "all"
+    api: bool = False
 
 
 def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:
@@ -199,6 +200,12 @@ def _record(value: Any) -> str:
     return str(value)
 
 
+def _api(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be True or False")
+    return value
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "queue_name": _queue_name,
     "priority": _priority,
@@ -213,14 +220,16 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "idempotency_key": _idempotency_key,
     "idempotency_ttl": _ttl,
     "record": _record,
+    "api": _api,
     "database": _alias,
 }
 
 OPTIONS = frozenset(field.name for field in fields(TaskOptions))
 ONLY_TASK = frozenset({"name", "takes_context"})
-DEFAULTABLE = OPTIONS - {"idempotency_key"}
+# `api` opens a task to the outside: each says so itself, never a default or a call.
+DEFAULTABLE = OPTIONS - {"idempotency_key", "api"}
 # `database`: whose transaction delay_on_commit waits for.
-CALL_OPTIONS = OPTIONS - {"backoff", "retry_on", "discard_on"} | {"database"}
+CALL_OPTIONS = OPTIONS - {"backoff", "retry_on", "discard_on", "api"} | {"database"}
 
 
 def _shown(value: Any) -> str:

@@ -1,14 +1,20 @@
-"""A database router that keeps the records on the database `TASKQ["DATABASE"]` names."""
+"""A database router that keeps the records on the database `TASKQ["DATABASE"]` names.
+
+API tokens are no records: each belongs to a user, so they live where users do.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db import router
 from django.db.models import Model
 
 from django_taskq.conf import get_settings
 
 APP_LABEL = "django_taskq"
+TOKEN = "apitoken"  # noqa: S105  (the name of a model)
 
 
 class TaskqRouter:
@@ -16,10 +22,18 @@ class TaskqRouter:
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         """The records' database, or no opinion."""
-        return get_settings().database if model._meta.app_label == APP_LABEL else None
+        if model._meta.app_label != APP_LABEL:
+            return None
+        return _of_users() if model._meta.model_name == TOKEN else get_settings().database
 
     db_for_write = db_for_read
 
-    def allow_migrate(self, db: str, app_label: str, **hints: Any) -> bool | None:
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
         """The records' tables are made there and nowhere else; what else goes there is not ours to say."""
-        return db == get_settings().database if app_label == APP_LABEL else None
+        if app_label != APP_LABEL:
+            return None
+        return db == (_of_users() if model_name == TOKEN else get_settings().database)
+
+
+def _of_users() -> str:
+    return router.db_for_write(get_user_model())

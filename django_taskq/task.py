@@ -81,6 +81,7 @@ class Options(TypedDict, total=False):
     idempotency_key: str | None
     idempotency_ttl: float | timedelta
     record: Literal["all", "failures"]
+    api: bool
 
 
 class Sender(Generic[P, R]):
@@ -154,6 +155,7 @@ class Task(Sender[P, R]):
     idempotency_key: str | None
     idempotency_ttl: int  # seconds
     record: str  # "all" or "failures"
+    api: bool  # whether the JSON API may send it
     options: task_options.TaskOptions
 
     def __init__(self, func: Callable[..., Any], *, takes_context: bool = False, **options: Unpack[Options]) -> None:

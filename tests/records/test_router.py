@@ -1,7 +1,7 @@
 import pytest
 from django.contrib.auth.models import User
 
-from django_taskq.models import DeadTask, TaskResult
+from django_taskq.models import ApiToken, DeadTask, TaskResult
 from django_taskq.router import TaskqRouter
 
 
@@ -25,3 +25,9 @@ def test_other_apps_are_none_of_its_business(router: TaskqRouter) -> None:
 def test_the_tables_are_made_there_only(router: TaskqRouter) -> None:
     assert router.allow_migrate("records", "django_taskq") is True
     assert router.allow_migrate("default", "django_taskq") is False
+
+
+def test_api_tokens_are_where_users_are(router: TaskqRouter) -> None:
+    assert router.db_for_read(ApiToken) == router.db_for_write(ApiToken) == "default"
+    assert router.allow_migrate("default", "django_taskq", model_name="apitoken") is True
+    assert router.allow_migrate("records", "django_taskq", model_name="apitoken") is False

@@ -163,6 +163,7 @@ WRONG: list[tuple[str, list[Any]]] = [
     ("idempotency_key", ["", 7, "x" * 256, "a\nb"]),
     ("idempotency_ttl", [0, None, "1", -5]),
     ("record", ["none", True, None, []]),
+    ("api", [None, 1, "yes"]),
 ]
 
 
@@ -170,7 +171,7 @@ WRONG: list[tuple[str, list[Any]]] = [
 def test_an_option_that_makes_no_sense_is_refused_naming_task_and_option(option: str, value: Any) -> None:
     with pytest.raises(InvalidTask, match=rf"tests\.tasks\.sample\.function: option {option}="):
         made(**{option: value})
-    if option not in ("name", "backoff", "retry_on", "discard_on"):
+    if option not in ("name", "backoff", "retry_on", "discard_on", "api"):
         with pytest.raises(InvalidTask, match=rf"tests\.tasks\.sample\.add\.using\(\): option {option}="):
             sample.add.using(**{option: value})
 
@@ -180,7 +181,7 @@ def test_an_unknown_option_is_refused_with_what_was_meant() -> None:
         made(max_retry=3)
     with pytest.raises(InvalidTask, match=r"unknown option 'queue'. Did you mean 'queue_name'\?"):
         sample.add.using(queue="default")  # type: ignore[call-arg]
-    for option in ("backoff", "retry_on", "name", "takes_context"):
+    for option in ("backoff", "retry_on", "name", "takes_context", "api"):
         with pytest.raises(InvalidTask, match=f"unknown option '{option}'. It is decided by @task alone"):
             sample.add.using(**{option: 1})
 
@@ -243,6 +244,7 @@ def test_task_defaults_lie_below_a_tasks_own_options() -> None:
         ({"name": "x"}, "decided by @task alone"),
         ({"timeout": 0}, "option timeout=0"),
         ({"idempotency_key": "x"}, "idempotency_key"),
+        ({"api": True}, "decided by @task alone"),
     ],
 )
 def test_task_defaults_that_make_no_sense_are_refused(defaults: dict[str, Any], text: str) -> None:
