@@ -17,6 +17,7 @@ from django_taskq.broker.lane import LaneCalls
 from django_taskq.broker.listener import Listener
 from django_taskq.broker.location import Location
 from django_taskq.broker.outcomes import OutcomeStream
+from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, decode_outcome, encode_outcome
@@ -170,6 +171,7 @@ class Broker(OutcomeStream):
             arguments = (
                 *self.lanes.head(found.queue, found.priority),
                 self.keys.inbox_prefix, id, found.location, encode_outcome(outcome), self._idempotency(found.message),
+                activity("cancelled", found.message.task),
             )  # fmt: skip
             code = self.connections.run(scripts.CANCEL, arguments)[0]
             if code:  # 0: it has moved since we looked

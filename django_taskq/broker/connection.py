@@ -89,6 +89,15 @@ class Connections:
         self._idle.append(connection)
         return reply
 
+    def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Plain commands in one round trip; an error reply to any of them is raised. Typed errors."""
+        if not commands:
+            return []
+        connection = self._take()
+        replies = self._guarded(connection, _run_pipeline, connection, commands)
+        self._idle.append(connection)
+        return replies
+
     def close(self) -> None:
         """Closes the idle connections; from several threads at a time, perhaps."""
         while True:
@@ -157,6 +166,11 @@ def run_scripts(connection: redis.Connection, calls: Sequence[Call]) -> list[Any
             except redis.exceptions.ResponseError as error:
                 replies[position] = error
     return replies
+
+
+def _run_pipeline(connection: redis.Connection, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    connection.send_packed_command(connection.pack_commands(commands))
+    return [connection.read_response() for _ in commands]
 
 
 def _packed(script: Script, arguments: Sequence[Any]) -> bytes:

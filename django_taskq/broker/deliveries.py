@@ -180,21 +180,25 @@ class Deliveries:
 
 
 def complete(
-    delivery: Delivery, id: bytes, state: str, outcome: bytes, key: str = "", ttl: int = 0, **more: Any
+    delivery: Delivery, id: bytes, state: str, outcome: bytes, activity: str, key: str = "", ttl: int = 0, **more: Any
 ) -> Settlement:
     """Succeeded, cancelled, expired or discarded. `key`: the idempotency key's full name, kept for `ttl` ms."""
-    return Settlement(scripts.COMPLETE, delivery, (id, state, outcome, key, str(ttl)), len(outcome), **more)
+    return Settlement(scripts.COMPLETE, delivery, (id, state, outcome, key, str(ttl), activity), len(outcome), **more)
 
 
-def bury(delivery: Delivery, id: bytes, reason: str, outcome: bytes, key: str = "", **more: Any) -> Settlement:
+def bury(
+    delivery: Delivery, id: bytes, reason: str, outcome: bytes, activity: str, key: str = "", **more: Any
+) -> Settlement:
     """Failed: to the dead letters."""
-    return Settlement(scripts.BURY, delivery, (id, reason, outcome, key), len(outcome), **more)
+    return Settlement(scripts.BURY, delivery, (id, reason, outcome, key, activity), len(outcome), **more)
 
 
-def retry(delivery: Delivery, id: bytes, delay: float, fields: Sequence[bytes | str], **more: Any) -> Settlement:
+def retry(
+    delivery: Delivery, id: bytes, delay: float, fields: Sequence[bytes | str], activity: str, **more: Any
+) -> Settlement:
     """Back to the schedule for `delay` seconds, with its new message."""
-    size = sum(map(len, fields))
-    return Settlement(scripts.RETRY, delivery, (id, max(0, round(delay * 1000)), len(fields), *fields), size, **more)
+    arguments = (id, max(0, round(delay * 1000)), activity, len(fields), *fields)
+    return Settlement(scripts.RETRY, delivery, arguments, sum(map(len, fields)), **more)
 
 
 def release(delivery: Delivery) -> Settlement:

@@ -9,6 +9,8 @@ from django_taskq.broker import scripts
 from django_taskq.broker.broker import Broker, cancelled_outcome, enqueued_at
 from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
+from django_taskq.broker.queues import QueueState, queue_states
+from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.outcome import encode_outcome
@@ -17,21 +19,10 @@ from django_taskq.exceptions import MalformedMessage
 if TYPE_CHECKING:
     from django_taskq.broker.connection import Call
 
+__all__ = ["Inspector", "QueueState", "RunningTask", "WorkerState"]
+
 PURGE_BATCH = 500
 MOST_RUNNING = 500  # running tasks that one look resolves to names
-
-
-class QueueState(NamedTuple):
-    """One queue at one moment. Times are epoch seconds on Redis' clock."""
-
-    name: str
-    paused: bool
-    ready: int  # waiting for a worker
-    running: int  # held by workers
-    scheduled: int
-    oldest: float | None  # since when the one that has waited longest is ready
-    next_due: float | None
-    priorities: dict[int, int]  # priority -> ready
 
 
 class RunningTask(NamedTuple):
@@ -69,19 +60,13 @@ class Inspector:
 
     def queues(self, names: Iterable[str]) -> list[QueueState]:
         """The state of queues, in the order given; one round trip."""
-        names = list(names)
-        keys = [self.keys.paused]
-        for name in names:
-            of_queue = self.keys.queue(name)
-            keys += (of_queue.lanes, of_queue.scheduled)
-        replies = self.connections.run(scripts.INSPECT, (len(keys), *keys, *names))
-        return [_queue_state(name, reply) for name, reply in zip(names, replies, strict=True)]
+        return queue_states(self.connections, self.keys, names)
 
     def workers(self) -> list[WorkerState]:
         """Every registered worker with what it is running; three round trips."""
         counters = self.connections.execute("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES")
         ids = [worker.decode() for worker in counters[::2]]
-        hashes = self._pipeline([("HGETALL", self.keys.worker(worker)) for worker in ids])
+        hashes = self.connections.pipeline([("HGETALL", self.keys.worker(worker)) for worker in ids])
         described = [_text(flat) for flat in hashes]
         running = self._running(described)
         return [
@@ -139,7 +124,8 @@ class Inspector:
                 found.message.task, found.message.idempotency_key
             )
             outcome = encode_outcome(cancelled_outcome(found, reason, now))
-            calls.append((scripts.CANCEL, (*head, "", found.message.id, found.location, outcome, key)))
+            counted = activity("cancelled", found.message.task)
+            calls.append((scripts.CANCEL, (*head, "", found.message.id, found.location, outcome, key, counted)))
         connection = self.connections.open()
         try:
             replies = run_scripts(connection, calls) if calls else []
@@ -164,42 +150,11 @@ class Inspector:
             entry, _, suffix = location.partition(" ")
             commands.append(("XRANGE", self.keys.lane_prefix + suffix, entry, entry))
         running: list[list[RunningTask]] = [[] for _ in described]
-        for (number, location, since), entries in zip(noted, self._pipeline(commands), strict=True):
+        for (number, location, since), entries in zip(noted, self.connections.pipeline(commands), strict=True):
             task = _running_task(location, since, entries)
             if task is not None:
                 running[number].append(task)
         return running
-
-    def _pipeline(self, commands: Sequence[tuple[str, ...]]) -> list[Any]:
-        """Plain commands in one round trip; an empty list where one failed."""
-        if not commands:
-            return []
-        connection = self.connections.open()
-        try:
-            connection.send_packed_command(connection.pack_commands(commands))
-            return [connection.read_response() for _ in commands]
-        except Exception as error:
-            raise typed(error, self.connections.location.display) from error
-        finally:
-            connection.disconnect()
-
-
-def _queue_state(name: str, reply: list[Any]) -> QueueState:
-    paused, scheduled, due, *lanes = reply
-    ready = running = 0
-    priorities: dict[int, int] = {}
-    oldest: list[float] = []
-    for lane, length, held, _returned, first in lanes:
-        waiting = max(0, length - held)
-        ready, running = ready + waiting, running + held
-        if waiting:
-            priorities[int(lane.rpartition(b":")[2])] = waiting
-        if first:
-            oldest.append(int(first.partition(b"-")[0]) / 1000)
-    return QueueState(
-        name, bool(paused), ready, running, int(scheduled), min(oldest, default=None),
-        int(float(due)) / 1000 if due else None, priorities,
-    )  # fmt: skip
 
 
 def _worker_state(worker: str, dead: bool, fields: dict[str, str], running: list[RunningTask]) -> WorkerState:

@@ -38,8 +38,9 @@ class Keys:
         self.worker_prefix = f"{tag}:worker:"
         self.inbox_prefix = f"{tag}:inbox:"
         self.paused = f"{tag}:paused"  # set: queues that are not claimed from
-        self.cancels = f"{tag}:cancels"  # hash: id -> reason, for tasks a worker holds
+        self.cancels = f"{tag}:cancels"  # hash: id -> '', for tasks a worker holds
         self.totals = f"{tag}:totals"  # hash: "<queue>:<state>" -> count
+        self.stats_prefix = f"{tag}:stats:"  # hash of a minute (epoch minutes): what ended, how fast; 48 hours
         self.done_prefix = f"{tag}:done:"  # channel, followed by the raw id: the state it ended in
         self.queue = lru_cache(maxsize=1024)(self._queue)
 

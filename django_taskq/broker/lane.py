@@ -24,4 +24,4 @@ class LaneCalls:
             keys.lane(queue, priority), of_queue.lanes, of_queue.scheduled, of_queue.messages,
             of_queue.sleepers, of_queue.wake,
         )  # fmt: skip
-        return (len(names), *names, queue, str(priority), keys.done_prefix)
+        return (len(names), *names, queue, str(priority), keys.done_prefix, keys.stats_prefix)

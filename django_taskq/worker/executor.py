@@ -15,6 +15,7 @@ from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete,
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
 from django_taskq.context import TaskContext
+from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt, Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, encode_outcome
@@ -31,7 +32,7 @@ from django_taskq.signals import task_cancelled, task_failed, task_retried, task
 from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
-from django_taskq.worker.outcomes import failure_outcome, outcome_of, waited
+from django_taskq.worker.outcomes import activity_of, failure_outcome, outcome_of, waited
 from django_taskq.worker.unknown import unknown_task, unknown_version
 
 logger = logging.getLogger("django_taskq.worker")
@@ -126,7 +127,7 @@ class Executor:
         started_before = message.first_started is not None or message.losses > 0
         if message.expires is not None and not started_before and now * 1000 >= message.expires:
             outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
-            return self._complete(work, outcome)
+            return self._complete(work, outcome, ran=False)
         return None
 
     def _malformed(self, delivery: Delivery, error: BaseException, id: bytes = b"") -> Settlement:
@@ -138,7 +139,7 @@ class Executor:
             "%s %s malformed: entry %s of queue %s: %s; kept as a dead letter",
             "?", id_to_str(id), delivery.entry.decode(), delivery.lane.queue, failure.message,
         )  # fmt: skip
-        return bury(delivery, id, "malformed", encode_outcome(outcome))
+        return bury(delivery, id, "malformed", encode_outcome(outcome), activity("failed", "?"))
 
     # --- after the run ------------------------------------------------------------------------------------------------
 
@@ -197,9 +198,8 @@ class Executor:
             error=error, delay=delay, duration=duration,
         )  # fmt: skip
         self._attempted(work, failure, "retry")
-        fields = message.fields()
         return retry(
-            work.delivery, message.id, delay, fields, then=then,
+            work.delivery, message.id, delay, message.fields(), activity_of(self, work, "retried"), then=then,
             cancelled=lambda: self._cancelled(work, "cancelled before its next attempt"),
         )  # fmt: skip
 
@@ -214,19 +214,23 @@ class Executor:
         if ran:
             self._attempted(work, failure, "timeout" if isinstance(error, TaskTimeout) else "failed")
         outcome = failure_outcome(self, work.delivery, message, failure, reason, work.started if ran else None)
-        return bury(work.delivery, message.id, reason, encode_outcome(outcome), self.key_of(message), then=then)
+        counted = activity_of(self, work, "failed", ran=ran)
+        return bury(
+            work.delivery, message.id, reason, encode_outcome(outcome), counted, self.key_of(message), then=then
+        )
 
     def _cancelled(self, work: Work, reason: str, *, ran: bool = False) -> Settlement:
         outcome = outcome_of(self, work, State.CANCELLED, reason=reason, ran=ran)
         then = self._told(work, logging.INFO, reason, task_cancelled, reason=reason)
-        return self._complete(work, outcome, then=then)
+        return self._complete(work, outcome, ran=ran, then=then)
 
-    def _complete(self, work: Work, outcome: Outcome, **more: Any) -> Settlement:
+    def _complete(self, work: Work, outcome: Outcome, *, ran: bool = True, **more: Any) -> Settlement:
         message = work.message
         key, ttl = self.key_of(message), 0
         if key and outcome.status == State.SUCCEEDED:
             ttl = message.idempotency_ttl * 1000
-        return complete(work.delivery, message.id, outcome.status, encode_outcome(outcome), key, ttl, **more)
+        counted = activity_of(self, work, outcome.status, ran=ran)
+        return complete(work.delivery, message.id, outcome.status, encode_outcome(outcome), counted, key, ttl, **more)
 
     # --- shared -------------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,11 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Protocol
 
 from django_taskq.broker.workers import Workers
+from django_taskq.conf import get_settings
 from django_taskq.recorder import Recorder
 from django_taskq.retention import Pruner
 from django_taskq.worker.reclaimer import Reclaimer
+from django_taskq.worker.sampler import Sampler
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -41,6 +43,7 @@ class Maintenance:
             "recorder": self._recorder,
             "reclaimer": Reclaimer(Workers(broker.connections, broker.keys)),
             "pruner": Pruner(),
+            "sampler": Sampler(broker, get_settings().queues),
         }
 
     def run(self) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from django_taskq.broker.broker import enqueued_at
+from django_taskq.core.activity import activity
 from django_taskq.core.message import Message, pack_fields
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
@@ -20,6 +22,14 @@ _NOTHING = Failure("", "", "")
 def waited(delivery: Delivery, started: float) -> int:
     """Milliseconds from a message's arrival in its lane (sent, or due) to a start at `started` (epoch seconds)."""
     return max(0, int(started * 1000) - int(delivery.entry.partition(b"-")[0]))
+
+
+def activity_of(executor: Executor, work: Work, state: str, *, ran: bool = True) -> str:
+    """What statistics count of this delivery. `ran`: its attempt began."""
+    if not ran:
+        return activity(state, work.task.name)
+    wait = waited(work.delivery, executor.clock.at(work.started))
+    return activity(state, work.task.name, wait / 1000, time.monotonic() - work.started)
 
 
 def outcome_of(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq.broker.broker import Found, cancelled_outcome
 from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, retry
+from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, UnknownVersion, put_off, unknown_since
 from django_taskq.core.outcome import encode_outcome
@@ -50,7 +51,8 @@ def _end_or_wait(
     if waited >= UNKNOWN_GRACE:
         logger.error("%s %s unknown: %s; dead letter", message.task, id_to_str(message.id), text)
         outcome = failure_outcome(executor, delivery, message, Failure("", text, ""), reason)
-        return bury(delivery, message.id, reason, encode_outcome(outcome), executor.key_of(message))
+        counted = activity("failed", message.task)
+        return bury(delivery, message.id, reason, encode_outcome(outcome), counted, executor.key_of(message))
     delay = min(LONGEST, max(SHORTEST, waited / 2))
     logger.warning(
         "%s %s unknown here: %s; again in %.0f s, dead letter after %.0f s",
@@ -59,7 +61,8 @@ def _end_or_wait(
     sent = message.enqueued or int(delivery.entry.partition(b"-")[0])
     fields = put_off(delivery.fields, since, sent, message.losses)
     return retry(
-        delivery, message.id, delay, fields, cancelled=lambda: _cancelled(executor, delivery, message)
+        delivery, message.id, delay, fields, activity("retried", message.task),
+        cancelled=lambda: _cancelled(executor, delivery, message),
     )  # fmt: skip
 
 
@@ -67,4 +70,5 @@ def _cancelled(executor: Executor, delivery: Delivery, message: Message) -> Sett
     lane = delivery.lane
     found = Found(State.RUNNING, lane.queue, delivery.location, message, priority=lane.priority)
     outcome = cancelled_outcome(found, "cancelled before a worker could run it", executor.clock.now())
-    return complete(delivery, message.id, outcome.status, encode_outcome(outcome), executor.key_of(message))
+    counted = activity("cancelled", message.task)
+    return complete(delivery, message.id, outcome.status, encode_outcome(outcome), counted, executor.key_of(message))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django_taskq.broker import scripts
 from django_taskq.broker.deliveries import Settlement, bury
+from django_taskq.core.activity import activity
 from django_taskq.core.message import Message, pack_fields
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.exceptions import MalformedMessage
@@ -25,4 +26,4 @@ def reduced(settlement: Settlement, problem: Exception) -> Settlement | None:
         error_class="django_taskq.exceptions.BrokerRefused", error_message=text_of(problem), reason="refused",
         raw=pack_fields(delivery.fields),
     )  # fmt: skip
-    return bury(delivery, message.id, "refused", encode_outcome(outcome), key)
+    return bury(delivery, message.id, "refused", encode_outcome(outcome), activity("failed", message.task), key)

@@ -27,6 +27,7 @@ from django_taskq.broker.deliveries import (
 from django_taskq.broker.keys import GROUP, index_field
 from django_taskq.broker.scripts import Script
 from django_taskq.broker.workers import Beat, Workers
+from django_taskq.core.activity import activity
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome, encode_outcome
@@ -167,8 +168,9 @@ class Shard:
         return int(self.redis("PTTL", self.keys.idempotency(task, key)))
 
     def names(self, pattern: str = "*") -> list[str]:
-        """The keys of the namespace, in full."""
-        return sorted(name.decode() for name in self.redis("KEYS", f"{self.keys.tag}:{pattern}"))
+        """The keys of the namespace, in full; without those of statistics, which hold no task."""
+        names = (name.decode() for name in self.redis("KEYS", f"{self.keys.tag}:{pattern}"))
+        return sorted(name for name in names if not name.startswith(self.keys.stats_prefix))
 
     def contents(self) -> dict[str, Any]:
         """All there is, for comparing before and after."""
@@ -274,18 +276,20 @@ class Hand:
         self, delivery: Delivery, status: str = "succeeded", key: str = "", ttl: int = 0, **values: Any
     ) -> Settlement:
         id = values.pop("id", None) or id_of(delivery)
-        return complete(delivery, id, status, outcome_for(id, status, **values), self._key(key), ttl)
+        outcome = outcome_for(id, status, **values)
+        return complete(delivery, id, status, outcome, activity(status, "t", 0.01, 0.02), self._key(key), ttl)
 
     def burying(self, delivery: Delivery, reason: str = "failed", key: str = "", **values: Any) -> Settlement:
         id = values.pop("id", None) or id_of(delivery)
-        return bury(delivery, id, reason, outcome_for(id, "failed", reason=reason, **values), self._key(key))
+        outcome = outcome_for(id, "failed", reason=reason, **values)
+        return bury(delivery, id, reason, outcome, activity("failed", "t", 0.01, 0.02), self._key(key))
 
     def retrying(self, delivery: Delivery, seconds: float = 60.0, **values: Any) -> Settlement:
         again = Message.decode(delivery.fields)
         again.attempt += 1
         for name, value in values.items():
             setattr(again, name, value)
-        return retry(delivery, again.id, seconds, again.fields())
+        return retry(delivery, again.id, seconds, again.fields(), activity("retried", "t", 0.01, 0.02))
 
     def complete(self, delivery: Delivery, *arguments: Any, **values: Any) -> int | None:
         return self.settle([self.completing(delivery, *arguments, **values)])[0]

@@ -145,7 +145,7 @@ def test_what_has_moved_since_it_was_seen_is_left_alone(shard: Shard, hand: Hand
     before = shard.contents()
     arguments = (
         *shard.broker.lanes.head("default", 0), shard.keys.inbox_prefix,
-        id, seen.location, outcome_for(id, "cancelled"), "",
+        id, seen.location, outcome_for(id, "cancelled"), "", "c   t",
     )  # fmt: skip
     assert shard.broker.connections.run(scripts.CANCEL, arguments) == [0]
     assert shard.contents() == before
@@ -157,9 +157,9 @@ def test_many_in_one_call_each_get_an_answer(shard: Shard, hand: Hand) -> None:
     scheduled = shard.seed_scheduled(250)
     arguments = [*shard.broker.lanes.head("default", 0), shard.keys.inbox_prefix]
     for id in [*waiting, *scheduled]:
-        arguments += [id, shard.location(id), outcome_for(id, "cancelled"), ""]
-    arguments += [unknown, b"sdefault", outcome_for(unknown, "cancelled"), ""]
-    arguments += [waiting[60], shard.location(waiting[60]), outcome_for(waiting[60], "cancelled"), ""]
+        arguments += [id, shard.location(id), outcome_for(id, "cancelled"), "", "c   t"]
+    arguments += [unknown, b"sdefault", outcome_for(unknown, "cancelled"), "", "c   t"]
+    arguments += [waiting[60], shard.location(waiting[60]), outcome_for(waiting[60], "cancelled"), "", "c   t"]
     codes = shard.broker.connections.run(scripts.CANCEL, arguments)
     assert codes == [2] * 50 + [1] * 450 + [0, 0]
     assert {outcome.id for outcome in shard.outcomes()} == {*waiting, *scheduled} - set(held)

@@ -1,7 +1,7 @@
 -- cancel: settles what no worker holds; for the rest it leaves a request and tells the worker, if asked to.
 -- KEYS  lib/lane_keys.lua
 -- ARGV  lib/lane_keys.lua, prefix of inboxes or '' (leave alone what a worker holds), then for each: id, location as
---       the caller saw it, outcome, idempotency key or ''
+--       the caller saw it, outcome, idempotency key or '', activity (core/activity.py)
 -- Returns for each: 1 cancelled, 2 requested, 3 held and left alone, 0 it has moved since (look again).
 -- @include index
 -- @include clock
@@ -10,9 +10,11 @@
 -- @include held
 -- @include leave
 -- @include finish
+-- @include minute
+-- @include activity
 redis.call('PERSIST', K.index)
 local inbox_prefix, entries, codes = ARGV[FIRST], {}, {}
-for at = FIRST + 1, #ARGV, 4 do
+for at = FIRST + 1, #ARGV, 5 do
   local id, location = ARGV[at], ARGV[at + 1]
   local code = 0
   if location_of(K.index, id) == location then
@@ -33,6 +35,7 @@ for at = FIRST + 1, #ARGV, 4 do
         redis.call('HDEL', K.messages, id)
       end
       finish(id, 'cancelled', ARGV[at + 2], ARGV[at + 3], '0')
+      tally_activity(ARGV[at + 4])
       code = 1
     end
   end
@@ -40,4 +43,5 @@ for at = FIRST + 1, #ARGV, 4 do
 end
 leave_lane(entries)
 count_finished()
+write_activity()
 return codes

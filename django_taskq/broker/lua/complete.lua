@@ -1,7 +1,8 @@
 -- complete: runs that ended without a dead letter (succeeded, cancelled, expired, discarded), each only if this worker
 -- still holds its delivery.
 -- KEYS  lib/lane_keys.lua
--- ARGV  lib/lane_keys.lua, worker, then for each: entry, id, state, outcome, idempotency key or '', ttl in ms or '0'
+-- ARGV  lib/lane_keys.lua, worker, then for each: entry, id, state, outcome, idempotency key or '', ttl in ms or '0',
+--       activity (core/activity.py)
 -- Returns a flat list of position, code for what was not settled: 0 the delivery is no longer this worker's,
 --         3 another entry of this id has ended it, and this one was removed.
 -- @include index
@@ -11,9 +12,11 @@
 -- @include held
 -- @include leave
 -- @include finish
+-- @include minute
+-- @include activity
 redis.call('PERSIST', K.index)
 local worker, entries, seen, refused = ARGV[FIRST], {}, {}, {}
-for at = FIRST + 1, #ARGV, 6 do
+for at = FIRST + 1, #ARGV, 7 do
   local entry, id = ARGV[at], ARGV[at + 1]
   local code = seen[entry] and LOST or standing(worker, entry, id)
   if code ~= LOST then
@@ -22,11 +25,13 @@ for at = FIRST + 1, #ARGV, 6 do
   end
   if code == HELD then
     finish(id, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+    tally_activity(ARGV[at + 6])
   else
-    refused[#refused + 1] = (at - FIRST - 1) / 6
+    refused[#refused + 1] = (at - FIRST - 1) / 7
     refused[#refused + 1] = code
   end
 end
 leave_lane(entries)
 count_finished()
+write_activity()
 return refused

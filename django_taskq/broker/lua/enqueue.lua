@@ -9,6 +9,7 @@
 -- @include lanes
 -- @include lane_keys
 -- @include schedule
+-- @include minute
 -- @include admit
 local now = now_ms()
 local taken = {}
@@ -28,4 +29,5 @@ while at <= #ARGV do
   at, position = at + 5 + tonumber(ARGV[at + 4]), position + 1
 end
 if admitted > 0 then wake_sleepers(K.sleepers, K.wake, admitted, now) end
+count_accepted(now)
 return taken

@@ -9,6 +9,7 @@
 -- @include lanes
 -- @include lane_keys
 -- @include schedule
+-- @include minute
 -- @include admit
 -- The index may name a lane or a schedule that somebody deleted: such a task is on no way.
 local function on_its_way(id, location)
@@ -41,4 +42,5 @@ local now = now_ms()
 if key ~= '' then redis.call('SET', key, id, 'NX') end
 admit(at, now)
 if admitted > 0 then wake_sleepers(K.sleepers, K.wake, admitted, now) end
+count_accepted(now)
 return 1

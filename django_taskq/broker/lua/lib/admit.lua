@@ -1,7 +1,7 @@
 -- A message that is new to the broker goes to its lane, or to the schedule when it is due later.
 -- ARGV from `at`: id, due ('' now, '+ms' from now, 'ms' absolute), expires in ms ('' never), key ('' none),
 -- number of values, values (the message's fields).
-local admitted = 0
+local admitted, accepted = 0, 0
 
 local function to_lane(id, ...)
   if admitted == 0 then open_lane(K.lane, K.lanes, priority, K.ready, queue) end
@@ -11,6 +11,7 @@ local function to_lane(id, ...)
 end
 
 local function admit(at, now)
+  accepted = accepted + 1
   local id, due, expires_in, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
   local first, last = at + 5, at + 4 + count
   if due == '' and expires_in == '' then return to_lane(id, unpack(ARGV, first, last)) end
@@ -25,4 +26,10 @@ local function admit(at, now)
   fields[#fields + 1] = 'e'
   fields[#fields + 1] = number(now)
   schedule(id, when, fields, now)
+end
+
+local function count_accepted(now)
+  if accepted == 0 then return end
+  local key = minute_key(now)
+  if redis.call('HINCRBY', key, 'e:' .. queue, accepted) == accepted then redis.call('EXPIRE', key, KEPT_SECONDS) end
 end

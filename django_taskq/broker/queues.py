@@ -1,0 +1,54 @@
+"""How full queues are: what the inspector shows and the sampler notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django_taskq.broker import scripts
+
+if TYPE_CHECKING:
+    from django_taskq.broker.connection import Connections
+    from django_taskq.broker.keys import Keys
+
+
+class QueueState(NamedTuple):
+    """One queue at one moment. Times are epoch seconds on Redis' clock."""
+
+    name: str
+    paused: bool
+    ready: int  # waiting for a worker
+    running: int  # held by workers
+    scheduled: int
+    oldest: float | None  # since when the one that has waited longest is ready
+    next_due: float | None
+    priorities: dict[int, int]  # priority -> ready
+
+
+def queue_states(connections: Connections, keys: Keys, names: Iterable[str]) -> list[QueueState]:
+    """The state of queues, in the order given; one round trip. Raises BrokerUnavailable or BrokerRefused."""
+    names = list(names)
+    read = [keys.paused]
+    for name in names:
+        of_queue = keys.queue(name)
+        read += (of_queue.lanes, of_queue.scheduled)
+    replies = connections.run(scripts.INSPECT, (len(read), *read, *names))
+    return [_queue_state(name, reply) for name, reply in zip(names, replies, strict=True)]
+
+
+def _queue_state(name: str, reply: list[Any]) -> QueueState:
+    paused, scheduled, due, *lanes = reply
+    ready = running = 0
+    priorities: dict[int, int] = {}
+    oldest: list[float] = []
+    for lane, length, held, _returned, first in lanes:
+        waiting = max(0, length - held)
+        ready, running = ready + waiting, running + held
+        if waiting:
+            priorities[int(lane.rpartition(b":")[2])] = waiting
+        if first:
+            oldest.append(int(first.partition(b"-")[0]) / 1000)
+    return QueueState(
+        name, bool(paused), ready, running, int(scheduled), min(oldest, default=None),
+        int(float(due)) / 1000 if due else None, priorities,
+    )  # fmt: skip
