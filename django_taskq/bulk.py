@@ -164,11 +164,11 @@ def _replace(connection: BaseDatabaseWrapper, model: type[Model], columns: Seque
 
 
 def _requeued(connection: BaseDatabaseWrapper) -> str:
-    """Dead letters of earlier runs: that a later run ended proves that they were requeued."""
-    state = DeadTask.State
+    """Dead letters of earlier runs: that a later run ended proves that they were requeued, whatever they say."""
+    requeued = DeadTask.State.REQUEUED.value
     return (
-        f"UPDATE {connection.ops.quote_name(DeadTask._meta.db_table)} SET state = '{state.REQUEUED.value}', "  # noqa: S608
-        f"closed_at = %s WHERE task_id = %s AND run < %s AND state = '{state.DEAD.value}'"
+        f"UPDATE {connection.ops.quote_name(DeadTask._meta.db_table)} SET state = '{requeued}', "  # noqa: S608
+        f"closed_at = %s WHERE task_id = %s AND run < %s AND state <> '{requeued}'"
     )
 
 

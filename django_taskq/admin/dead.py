@@ -27,7 +27,7 @@ from django_taskq.admin.filters import (
 )
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask, TaskResult
-from django_taskq.requeue import Summary, discard_all, requeue_many
+from django_taskq.requeue import Summary, discard_many, requeue_many
 
 AT_ONCE = 500  # dead letters one press requeues; each costs a few round trips
 
@@ -141,13 +141,13 @@ class DeadTaskAdmin(RecordAdmin):
         rows = list(queryset[: AT_ONCE + 1])
         summary = Summary()
         try:
-            requeue_many(rows[:AT_ONCE], summary)
+            requeue_many([row.pk for row in rows[:AT_ONCE]], summary)
         except TaskqError as error:
             self.message_user(request, _("Stopped: %(error)s") % {"error": error}, messages.ERROR)
         if summary.sent:
             text = ngettext("%(count)d dead letter requeued.", "%(count)d dead letters requeued.", summary.sent)
             self.message_user(request, text % {"count": summary.sent}, messages.SUCCESS)
-            self.log_decision(request, summary.rows, _("Requeued."), summary.sent)
+            self.log_decision(request, [summary.first] if summary.first else [], _("Requeued."), summary.sent)
         if summary.before:
             text = ngettext(
                 "%(count)d had been requeued before: nothing was sent.",
@@ -164,7 +164,7 @@ class DeadTaskAdmin(RecordAdmin):
 
     def _discard(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> None:
         rows = list(queryset[:2])
-        count = discard_all(queryset)
+        count = discard_many(list(queryset.values_list("pk", flat=True)))
         if count:
             text = ngettext("%(count)d dead letter discarded.", "%(count)d dead letters discarded.", count)
             self.message_user(request, text % {"count": count}, messages.SUCCESS)

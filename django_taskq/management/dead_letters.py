@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -92,14 +91,6 @@ def groups(rows: QuerySet[DeadTask], limit: int) -> list[dict[str, Any]]:
         error_class=Max("error_class"),
     )  # fmt: skip
     return [dict(row) for row in grouped.order_by("-last")[:limit]]
-
-
-def batches(rows: QuerySet[DeadTask]) -> Iterator[list[DeadTask]]:
-    """All of them, oldest first: what is refused stays dead and is not met again."""
-    last = 0
-    while batch := list(rows.filter(pk__gt=last).order_by("pk")[:BATCH]):
-        yield batch
-        last = batch[-1].pk
 
 
 def describe(dead: DeadTask) -> dict[str, Any]:

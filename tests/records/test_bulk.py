@@ -101,12 +101,12 @@ def test_a_later_run_settles_the_dead_letters_before_it() -> None:
     assert DeadTask.objects.filter(state="dead").count() == 2
 
 
-def test_a_discarded_dead_letter_stays_discarded() -> None:
+def test_a_later_run_proves_that_a_dead_letter_was_requeued_though_somebody_discarded_it_meanwhile() -> None:
     first = failed()
     write(first)
     DeadTask.objects.update(state="discarded")
     write(succeeded(id=first.id, run=2))
-    assert DeadTask.objects.get().state == "discarded"
+    assert DeadTask.objects.get().state == "requeued"
 
 
 def test_an_outcome_that_asks_for_no_row_gets_none() -> None:

@@ -6,16 +6,30 @@ import uuid
 from typing import Any
 
 import pytest
+import redis
 
+from django_taskq import requeue as module
 from django_taskq.broker import Broker
+from django_taskq.broker.connection import run_scripts
 from django_taskq.bulk import Writer
+from django_taskq.core.ids import new_id
 from django_taskq.core.message import Attempt, Message, pack_fields
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
-from django_taskq.exceptions import BrokerUnavailable
+from django_taskq.exceptions import BrokerFull, BrokerUnavailable
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.recorder import Recorder
-from django_taskq.requeue import Requeued, RequeueRefused, Summary, discard, discard_all, requeue, requeue_many
+from django_taskq.requeue import (
+    Arguments,
+    Requeued,
+    RequeueRefused,
+    Summary,
+    discard,
+    discard_many,
+    requeue,
+    requeue_many,
+    sweep,
+)
 from tests.records.outcomes import NOW, entries, failed, settle, succeeded
 from tests.servers import RedisServer
 
@@ -152,9 +166,9 @@ def test_many_are_counted(broker: Broker) -> None:
     gone = bury()
     DeadTask.objects.filter(pk=gone.pk).delete()
     summary = Summary()
-    requeue_many([good, twice, broken, gone], summary)
-    assert (summary.sent, summary.before, sum(summary.refused.values())) == (1, 1, 2)
-    assert discard_all(DeadTask.objects.all()) == 1
+    requeue_many([good.pk, twice.pk, broken.pk, gone.pk], summary)
+    assert (summary.sent, summary.before, sum(summary.refused.values()), summary.first) == (1, 1, 2, good)
+    assert discard_many([good.pk, twice.pk, broken.pk, gone.pk]) == 1
 
 
 def test_an_earlier_dead_letter_of_a_task_that_failed_again_is_settled(broker: Broker) -> None:
@@ -162,3 +176,96 @@ def test_an_earlier_dead_letter_of_a_task_that_failed_again_is_settled(broker: B
     Writer().write([(f"{int(NOW * 1000)}-9", Outcome(dead.task_id.bytes, 2, "discarded", recorded=False))])
     assert requeue(dead) is Requeued.BEFORE
     assert lane_length(broker) == 0
+
+
+def test_a_full_batch_takes_few_queries_and_round_trips(
+    broker: Broker, django_assert_num_queries: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = [failed() for _ in range(500)]
+    Writer().write(entries(*outcomes))
+    keys = list(DeadTask.objects.values_list("pk", flat=True))
+    opened = []
+    monkeypatch.setattr(broker.connections, "open", lambda open=broker.connections.open: opened.append(1) or open())
+    summary = Summary()
+    with django_assert_num_queries(4):
+        requeue_many(keys, summary)
+    assert len(opened) == 1  # and one pipeline goes over it
+    assert (summary.sent, lane_length(broker)) == (500, 500)
+
+
+def test_messages_are_read_a_few_mebibytes_at_a_time(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BATCH_BYTES", 1000)
+    sizes = []
+    send = module.requeue_messages
+    monkeypatch.setattr(module, "requeue_messages", lambda broker, some: sizes.append(len(some)) or send(broker, some))
+    rows = [bury(raw=pack_fields(Message(id, "t", b'["' + b"x" * size + b'"]').fields()), id=id) for id, size in (
+        (new_id(), 300), (new_id(), 300), (new_id(), 5000), (new_id(), 300)
+    )]  # fmt: skip
+    summary = Summary()
+    requeue_many([row.pk for row in rows], summary)
+    assert (summary.sent, sizes) == (4, [2, 1, 1])
+
+
+def test_what_a_broken_connection_sent_counts_as_sent(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [bury() for _ in range(3)]
+    calls = []
+
+    def break_after_first(connection: Any, scripts: Any) -> Any:
+        calls.append(len(scripts))
+        if len(calls) == 1:
+            run_scripts(connection, scripts[:2])
+            raise redis.ConnectionError("cut")
+        return run_scripts(connection, scripts)
+
+    monkeypatch.setattr("django_taskq.broker.requeue.run_scripts", break_after_first)
+    summary = Summary()
+    requeue_many([row.pk for row in rows], summary)
+    assert (summary.sent, summary.before, lane_length(broker), calls) == (3, 0, 3, [3, 3])
+
+
+def test_a_redis_that_fills_up_ends_it_with_the_truth(start_redis: Any, settings: Any) -> None:
+    server = start_redis(config={"maxmemory": "3mb"})
+    settings.TASKQ = {**settings.TASKQ, "BROKER": server.url}
+    big = b'["' + b"x" * 100_000 + b'"]'
+    ids = [new_id() for _ in range(40)]
+    rows = [bury(id=id, raw=pack_fields(Message(id, "shop.send", big).fields())) for id in ids]
+    summary = Summary()
+    with pytest.raises(BrokerFull):
+        requeue_many([row.pk for row in rows], summary)
+    with server.client() as client:
+        sent = client.xlen("{taskq}:queue:default:0")
+    assert 0 < summary.sent < 40
+    assert summary.sent == sent == DeadTask.objects.filter(state="requeued").count()
+
+
+def test_one_that_is_discarded_while_it_is_sent_is_requeued(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = bury()
+    send = module.requeue_messages
+
+    def discard_first(*arguments: Any) -> Any:
+        assert discard(dead)
+        return send(*arguments)
+
+    monkeypatch.setattr(module, "requeue_messages", discard_first)
+    assert requeue(dead) is Requeued.SENT
+    dead.refresh_from_db()
+    assert dead.state == "requeued"
+
+
+def test_other_arguments_make_the_next_run_of_the_same_task(broker: Broker) -> None:
+    dead = bury()
+    assert requeue(dead, Arguments(b"[8]", b"{}")) is Requeued.SENT
+    [found] = broker.find([dead.task_id.bytes])
+    assert found.message is not None
+    assert (found.message.task, found.message.args, found.message.kwargs, found.message.run) == (
+        "shop.send", b"[8]", b"{}", 2
+    )  # fmt: skip
+
+
+def test_a_sweep_meets_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SWEPT", 4)
+    monkeypatch.setattr(module, "BATCH", 3)
+    keys = [bury().pk for _ in range(9)]
+    assert list(sweep(DeadTask.objects.all())) == [keys[:3], keys[3:4], keys[4:7], keys[7:8], keys[8:]]
+    assert list(sweep(DeadTask.objects.all(), after=keys[6])) == [keys[7:]]
+    assert list(sweep(DeadTask.objects.none())) == []

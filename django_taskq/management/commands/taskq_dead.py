@@ -16,7 +16,6 @@ from django_taskq.exceptions import TaskqError
 from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.management.dead_letters import (
     add_filters,
-    batches,
     chosen,
     closed,
     describe,
@@ -27,7 +26,7 @@ from django_taskq.management.dead_letters import (
 from django_taskq.management.progress import Progress
 from django_taskq.management.table import span, table
 from django_taskq.models import DeadTask
-from django_taskq.requeue import Summary, discard, requeue_many
+from django_taskq.requeue import Summary, discard_many, requeue_many, sweep
 
 DONE = {"requeue": "requeued", "discard": "discarded"}
 
@@ -115,9 +114,9 @@ class Command(TaskqCommand):
             summary.refused[f"{id}: {why}."] += 1
         try:
             with Progress(self.stderr, DONE[action], count) as progress:
-                for batch in batches(rows):
+                for batch in sweep(rows):
                     if action == "discard":
-                        discarded += sum(discard(dead) for dead in batch)
+                        discarded += discard_many(batch)
                     else:
                         requeue_many(batch, summary)
                     progress.add(len(batch))
