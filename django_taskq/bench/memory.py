@@ -19,7 +19,8 @@ def bytes_per_task(broker: Broker, queue: str, args: bytes, tasks: int) -> float
     aside = Broker(broker.connections, Keys(f"{get_settings().namespace}.bench"))
     count, keys = min(tasks, MOST), aside.keys
     number, *names = aside.lanes.head(queue, nothing.priority)
-    everything = names[: int(number)]
+    minute = int(broker.time() // 60)
+    everything = [*names[: int(number)], *(f"{keys.stats_prefix}{minute + after}" for after in range(5))]
     execute = broker.connections.execute
     try:
         execute("DEL", *everything)
