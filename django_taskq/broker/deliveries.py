@@ -147,6 +147,21 @@ class Deliveries:
             arguments += settlement.arguments
         return batch[0].script, arguments
 
+    def stand(self, connection: redis.Connection, settlements: Sequence[Settlement]) -> list[bool]:
+        """Whether each was settled just so, by a call whose reply was lost. Raises redis-py's errors.
+
+        An attempt that has gone on since then cannot be told from one that was never settled here.
+        """
+        keys = self.keys
+        head = (2, keys.index, keys.outcomes, keys.lane_prefix, keys.scheduled_prefix)
+        found: list[Any] = []
+        for batch in _bounded(list(settlements)) if settlements else ():
+            found += run_script(connection, scripts.FIND, (*head, *(settlement.arguments[0] for settlement in batch)))
+        return [
+            bool(reply) and _left_behind(settlement, reply)
+            for settlement, reply in zip(settlements, found, strict=True)
+        ]
+
     def pending(self, connection: redis.Connection) -> list[tuple[Lane, bytes, int]]:
         """What Redis thinks this worker holds: lane, entry, losses. Raises redis-py's errors."""
         names = [self.keys.queue(queue).lanes for queue in self.queues]
@@ -211,6 +226,15 @@ def refusals(settlement: Settlement, reply: Any) -> dict[int, int]:
     if settlement.script is scripts.RELEASE:
         return {}
     return dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+def _left_behind(settlement: Settlement, found: Sequence[Any]) -> bool:
+    """Whether find.lua found what this settlement leaves behind: its outcome, or the next attempt's message."""
+    location, _, payload = found
+    if settlement.script is scripts.RETRY:
+        fields = [part if isinstance(part, bytes) else str(part).encode() for part in settlement.arguments[4:]]
+        return bool((payload[1:] if location[:1] == b"s" else payload) == fields)
+    return bool(payload == settlement.arguments[2])
 
 
 def _bounded(group: list[Settlement]) -> Iterable[list[Settlement]]:

@@ -125,7 +125,7 @@ class Settler:
         return again
 
     def _settled(self, settlements: Sequence[Settlement], codes: dict[int, int], repeated: bool) -> list[Settlement]:
-        again = []
+        again, lost = [], []
         for position, settlement in enumerate(settlements):
             code = codes.get(position) if codes else None
             if code == CANCEL_REQUESTED and settlement.cancelled is not None:
@@ -136,17 +136,36 @@ class Settler:
                 self.settled += settlement.script is not scripts.RELEASE
                 if settlement.then is not None:
                     self._tell(settlement)
-            elif code == LOST and not repeated:
-                logger.warning(
-                    "entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode()
-                )
+            elif code == LOST:
+                lost.append(settlement)
+        for settlement in self._not_standing(lost) if repeated else lost:
+            logger.warning(
+                "entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode()
+            )
         return again
+
+    def _not_standing(self, lost: Sequence[Settlement]) -> list[Settlement]:
+        """What stands was settled by a call whose reply was lost: it is told now. Returns the others."""
+        others = []
+        try:
+            if self._connection is not None:
+                for settlement, stands in zip(lost, self._deliveries.stand(self._connection, lost), strict=True):
+                    if not stands:
+                        others.append(settlement)
+                        continue
+                    self.settled += 1
+                    self._tell(settlement)
+        except (redis.exceptions.RedisError, OSError) as error:
+            logger.debug("what became of %d settlements is not known: %s", len(lost), error)
+            self._disconnect()
+        return others
 
     def _tell(self, settlement: Settlement) -> None:
         """Logs and sends signals; a receiver may use the database."""
+        if settlement.then is None:
+            return
         try:
-            if settlement.then is not None:
-                settlement.then()
+            settlement.then()
         except BaseException:  # SystemExit of a receiver passes through send_robust
             logger.exception("telling of a settled task failed")
         close_stale_connections()

@@ -239,21 +239,37 @@ def test_a_claim_whose_reply_was_lost_is_found_by_comparing(start: StartWorker, 
 
 @pytest.mark.slow
 def test_a_settlement_whose_reply_was_lost_stands_once(start: StartWorker, proxy: Proxy, ledger: Ledger) -> None:
-    process = start("--threads", "4", taskq={"BROKER": f"redis://127.0.0.1:{proxy.port}/0"})
+    process = start(
+        "--threads", "4", taskq={"BROKER": f"redis://127.0.0.1:{proxy.port}/0"},
+        tasks=[*TASKS, "tests.worker.listeners"], env={"TASKQ_TEST_LEDGER": ledger.path},
+    )  # fmt: skip
+    sent = []
     for script, task in (
         (scripts.COMPLETE, tasks.works.using(max_retries=0)),
         (scripts.RETRY, tasks.fails.using(max_retries=1)),
+        (scripts.BURY, tasks.fails.using(max_retries=0)),
     ):
         cut = Cut(script.sha.encode(), deliver=True)
         proxy.cut(cut)
         handle = task.delay(ledger.path, 1)
         wait_for(cut.hit.is_set)
-        handle.get(timeout=5)
+        wait_for(lambda id=handle._id: get_broker().find([id])[0].outcome, 5)
         assert [outcome.id for outcome in outcomes()].count(handle._id) == 1
         assert losses_of(handle) == 0
+        sent.append(handle)
     assert len(ledger.events()) == 1
-    assert [line["attempt"] for line in ledger.read() if "event" not in line] == [1, 2]
+    assert [line["attempt"] for line in ledger.read() if "event" not in line] == [1, 2, 1]
     assert "was no longer this worker's" not in process.output()
+    done, retried, buried = [handle.id for handle in sent]
+    for expected in (("task_succeeded", done), ("task_retried", retried), ("task_failed", buried)):
+        wait_for(lambda expected=expected: told(ledger).count(expected), 5)
+        assert told(ledger).count(expected) == 1
+    assert process.output().count(f"{retried} attempt 1") == process.output().count(f"{buried} attempt 1") == 1
+
+
+def told(ledger: Ledger) -> list[tuple[str, str]]:
+    """The signals that were sent, each with the id of its task."""
+    return [(line["event"], line["task_id"]) for line in ledger.read() if "task_id" in line]
 
 
 @pytest.mark.slow
