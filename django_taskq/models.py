@@ -79,7 +79,14 @@ class TaskResult(Ended):
         verbose_name = _("task result")
         verbose_name_plural = _("task results")
         ordering = ("-finished_at", "-id")
-        permissions = (("view_arguments", _("Can view arguments and results of tasks")),)
+        permissions = (
+            ("view_arguments", _("Can view arguments and results of tasks")),
+            ("monitor", _("Can view overview, queues and workers")),
+            ("cancel", _("Can cancel tasks")),
+            ("pause", _("Can pause and resume queues")),
+            ("purge", _("Can purge queues")),
+            ("control", _("Can quiet and stop workers")),
+        )
         # Each serves a list, newest first, and each costs the recorder a write per row: hence no index on what most
         # rows share (an empty error class), and none on columns that only sort.
         indexes = (
