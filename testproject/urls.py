@@ -3,5 +3,6 @@ from django.urls import include, path
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("taskq/", include("django_taskq.urls")),
     path("", include("testproject.shop.urls")),
 ]

@@ -1,0 +1,45 @@
+"""Workers: what each is and runs; quiet and stop."""
+
+from __future__ import annotations
+
+import uuid
+
+from django_taskq.api.convert import utc
+from django_taskq.api.errors import not_found
+from django_taskq.api.paging import by_name
+from django_taskq.api.schemas import Page, Running, Worker, Workers
+from django_taskq.broker import get_broker
+from django_taskq.broker.inspector import Inspector, RunningTask, WorkerState
+
+UNKNOWN = "No worker of this id is alive."
+
+
+def index(query: Page) -> Workers:
+    """The registered workers, with what each is running."""
+    states, following = by_name(Inspector(get_broker()).workers(), _id, query.limit, query.cursor)
+    return Workers([_described(state) for state in states], following)
+
+
+def show(worker: str) -> Worker:
+    """One worker."""
+    for state in Inspector(get_broker()).workers():
+        if state.id == worker:
+            return _described(state)
+    raise not_found(UNKNOWN, "unknown_worker")
+
+
+def _id(state: WorkerState) -> str:
+    return state.id
+
+
+def _described(state: WorkerState) -> Worker:
+    return Worker(
+        id=state.id, state=state.state, dead=state.dead, host=state.host, pid=state.pid, supervisor='',
+        version='', python='', django='', queues=state.queues, threads=state.threads,
+        async_concurrency=0, started_at=utc(state.started), beat_at=utc(state.beat),
+        rss=state.rss, settled=state.settled, running=[_running(task) for task in state.running],
+    )  # fmt: skip
+
+
+def _running(task: RunningTask) -> Running:
+    return Running(uuid.UUID(task.id), task.task, task.queue, task.attempt, utc(task.since), None)

@@ -1,0 +1,18 @@
+"""The JSON API: `path("taskq/", include("django_taskq.urls"))`. docs/api.md describes it."""
+
+from __future__ import annotations
+
+from django.urls import path, re_path
+
+from django_taskq.api import views
+
+app_name = "django_taskq"
+urlpatterns = [
+    path(views.DOCUMENT, views.document_view, name="openapi"),
+    *(
+        path(route_path.replace("{", "<str:").replace("}", ">"), views.view_of(methods), name=name)
+        for route_path, methods in views.by_path().items()
+        for name in [next(iter(methods.values())).name]
+    ),
+    re_path("", views.unknown_view),
+]
