@@ -180,7 +180,8 @@ def _parts(keys: Sequence[int]) -> Iterator[list[int]]:
         batch = keys[start : start + BATCH]
         found = DeadTask.objects.using(_database()).filter(pk__in=batch)
         sizes = dict(found.values_list("pk", Length("raw")).order_by())
-        part, size = [], 0
+        part: list[int] = []
+        size = 0
         for key in batch:
             if part and size + sizes.get(key, 0) > BATCH_BYTES:
                 yield part

@@ -18,6 +18,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
@@ -27,6 +28,7 @@ from django_taskq.admin import display
 from django_taskq.admin.paging import CappedPaginator, LightChangeList
 from django_taskq.models import Ended
 from django_taskq.redaction import REDACTED
+from django_taskq.signals import operator_action
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -35,6 +37,13 @@ else:
 
 LISTED = 50  # objects the confirmation of a deletion names
 DELETE_BATCH = 500
+
+
+def back_to(request: HttpRequest, otherwise: str) -> str:
+    """Where a form asked to return to, if that is on this site."""
+    wanted = request.POST.get("next", "")
+    local = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    return wanted if local else otherwise
 
 
 class RecordAdmin(ModelAdmin):
@@ -62,6 +71,10 @@ class RecordAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def may(self, request: HttpRequest, action: str) -> bool:
+        """Whether the user has the permission that is named like the action."""
+        return request.user.has_perm(f"django_taskq.{action}")
 
     def get_list_filter(self, request: HttpRequest) -> tuple[type[SimpleListFilter], ...]:
         return self.filters
@@ -205,22 +218,27 @@ class RecordAdmin(ModelAdmin):
         """One entry for all of them."""
         return self.log(request, list(queryset[:2]), DELETION, _("Deleted."), queryset.count())
 
-    def log_decision(self, request: HttpRequest, rows: Sequence[Model], message: str, count: int) -> None:
-        """A requeue or a discard of `count` rows, of which `rows` names the only one."""
-        self.log(request, rows, CHANGE, message, count)
+    def decided(self, request: HttpRequest, action: str, rows: Sequence[Model], message: str, count: int) -> None:
+        """Tells the log, and whoever listens, of a decision about `count` rows, of which `rows` names the only one."""
+        if self.log(request, rows, CHANGE, message, count):
+            target = str(rows[0].pk) if count == 1 and rows else ""
+            operator_action.send_robust(sender=action, user=request.user, target=target, count=count)
 
     def log(self, request: HttpRequest, rows: Sequence[Model], flag: int, message: str, count: int) -> list[LogEntry]:
         """Who did what to how many: an entry of the row's own where it is one, else of the model's."""
         if not count:
             return []
         one = rows[0] if count == 1 and rows else None
-        name = self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural
         entry = LogEntry.objects.create(
             user_id=request.user.pk or 0,
             content_type_id=ContentType.objects.get_for_model(self.model).pk,
             object_id=None if one is None else str(one.pk),
-            object_repr=f"{count} {name}" if one is None else str(one)[:200],
+            object_repr=self.counted(count) if one is None else str(one)[:200],
             action_flag=flag,
             change_message=message,
         )
         return [entry]
+
+    def counted(self, count: int) -> str:
+        """So many of these rows, in words."""
+        return f"{count} {self.opts.verbose_name if count == 1 else self.opts.verbose_name_plural}"

@@ -6,16 +6,19 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.admin import display
-from django_taskq.admin.base import RecordAdmin
+from django_taskq.admin.base import RecordAdmin, back_to
+from django_taskq.admin.bulk import BulkDecisions
 from django_taskq.admin.filters import (
     ErrorClassFilter,
     FailedSinceFilter,
@@ -25,15 +28,16 @@ from django_taskq.admin.filters import (
     StateFilter,
     TaskFilter,
 )
+from django_taskq.admin.kinds import MOST, SHOWN, kinds_of
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.requeue import Summary, discard_many, requeue_many
 
-AT_ONCE = 500  # dead letters one press requeues; each costs a few round trips
+ACTIONS = ("requeue", "discard")
 
 
 @admin.register(DeadTask)
-class DeadTaskAdmin(RecordAdmin):
+class DeadTaskAdmin(BulkDecisions, RecordAdmin):
     """Requeueing and discarding have permissions of their own."""
 
     detail_template = "admin/django_taskq/deadtask_detail.html"
@@ -45,6 +49,39 @@ class DeadTaskAdmin(RecordAdmin):
         StateFilter, QueueFilter, TaskFilter, FailedSinceFilter, ReasonFilter, ErrorClassFilter, FingerprintFilter
     )  # fmt: skip
     actions = ("requeue_selected", "discard_selected")
+
+    # --- the list ---------------------------------------------------------------------------------------------------
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The kinds of failure above the dead letters themselves; both show what the filters choose."""
+        response = super().changelist_view(request, extra_context)
+        if isinstance(response, TemplateResponse) and response.context_data and "cl" in response.context_data:
+            response.context_data |= self._kinds(request, response.context_data["cl"])
+        return response
+
+    def _kinds(self, request: HttpRequest, changelist: ChangeList) -> dict[str, Any]:
+        """One kind alone is what the list shows already."""
+        everything = "kinds" in request.GET
+        kinds, more = kinds_of(changelist.queryset, MOST if everything else SHOWN)
+        for kind in kinds:
+            query = {"fingerprint": kind.fingerprint, "p": None}
+            kind.links = {"list": changelist.get_query_string(query), **self._bulk_links(request, changelist, query)}
+        return {
+            "kinds": [] if "fingerprint" in request.GET else kinds,
+            "more_kinds": changelist.get_query_string({"kinds": "all"}) if more and not everything else "",
+            "for_all": self._bulk_links(request, changelist, {"p": None}) if changelist.result_count else {},
+        }
+
+    def _bulk_links(self, request: HttpRequest, changelist: ChangeList, query: dict[str, Any]) -> dict[str, str]:
+        """Where to requeue or discard all of them, for who may, and where they are dead."""
+        if request.GET.get("state", DeadTask.State.DEAD) not in (DeadTask.State.DEAD, "all"):
+            return {}
+        query = {**query, "kinds": None, "o": None}
+        return {
+            action: self.url(f"bulk_{action}") + changelist.get_query_string(query)
+            for action in ACTIONS
+            if self.may(request, action)
+        }
 
     @admin.display(description=gettext_lazy("state"))
     def badge(self, row: DeadTask) -> SafeString:
@@ -97,57 +134,64 @@ class DeadTaskAdmin(RecordAdmin):
     # --- requeue and discard ----------------------------------------------------------------------------------------
 
     def has_requeue_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_taskq.requeue")
+        return self.may(request, "requeue")
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("django_taskq.discard")
+        return self.may(request, "discard")
 
     def get_urls(self) -> list[URLPattern]:
         view, prefix = self.admin_site.admin_view, f"{self.opts.app_label}_{self.opts.model_name}"
-        return [
-            path("<path:object_id>/requeue/", view(self.requeue_view), name=f"{prefix}_requeue"),
-            path("<path:object_id>/discard/", view(self.discard_view), name=f"{prefix}_discard"),
-            *super().get_urls(),
+        addresses: list[tuple[str, str, Any]] = [
+            ("bulk/%s/", "bulk_%s", self.bulk_view),
+            ("<path:object_id>/%s/", "%s", self.decide_view),
         ]
+        own = [
+            path(address % action, view(method), {"action": action}, name=f"{prefix}_{name % action}")
+            for address, name, method in addresses
+            for action in ACTIONS
+        ]
+        return [*own, *super().get_urls()]
 
-    def requeue_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """POST: requeues one."""
-        return self._decide(request, object_id, self.has_requeue_permission(request), self._requeue)
-
-    def discard_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """POST: discards one."""
-        return self._decide(request, object_id, self.has_discard_permission(request), self._discard)
-
-    @admin.action(description=gettext_lazy("Requeue selected dead letters"), permissions=["requeue"])
-    def requeue_selected(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> None:
-        self._requeue(request, queryset)
-
-    @admin.action(description=gettext_lazy("Discard selected dead letters"), permissions=["discard"])
-    def discard_selected(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> None:
-        self._discard(request, queryset)
-
-    def _decide(self, request: HttpRequest, object_id: str, allowed: bool, act: Any) -> HttpResponse:
+    def decide_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:
+        """POST: requeues or discards one."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         row = self.get_object(request, unquote(object_id))
-        if not allowed or not self.has_view_permission(request, row):
+        if not self.may(request, action) or not self.has_view_permission(request, row):
             raise PermissionDenied
         if row is None:
             return self.gone(request)
-        act(request, DeadTask.objects.filter(pk=row.pk))
-        return HttpResponseRedirect(self.url("change", row.pk))
+        (self._requeue if action == "requeue" else self._discard)(request, [row.pk])
+        return HttpResponseRedirect(back_to(request, self.url("change", row.pk)))
 
-    def _requeue(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> None:
-        rows = list(queryset[: AT_ONCE + 1])
+    @admin.action(description=gettext_lazy("Requeue selected dead letters"), permissions=["requeue"])
+    def requeue_selected(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> HttpResponse | None:
+        return self._decide_selected(request, queryset, "requeue")
+
+    @admin.action(description=gettext_lazy("Discard selected dead letters"), permissions=["discard"])
+    def discard_selected(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> HttpResponse | None:
+        return self._decide_selected(request, queryset, "discard")
+
+    def _decide_selected(self, request: HttpRequest, queryset: QuerySet[DeadTask], action: str) -> HttpResponse | None:
+        """Those of one page at once; everything that matches is counted and confirmed first."""
+        if request.POST.get("select_across") == "1":
+            changelist = self.get_changelist_instance(request)
+            links = self._bulk_links(request, changelist, {"p": None})
+            return HttpResponseRedirect(links.get(action) or self.url("changelist"))
+        (self._requeue if action == "requeue" else self._discard)(request, list(queryset.values_list("pk", flat=True)))
+        return None
+
+    def _requeue(self, request: HttpRequest, keys: list[int]) -> None:
         summary = Summary()
         try:
-            requeue_many([row.pk for row in rows[:AT_ONCE]], summary)
+            requeue_many(keys, summary)
         except TaskqError as error:
             self.message_user(request, _("Stopped: %(error)s") % {"error": error}, messages.ERROR)
         if summary.sent:
             text = ngettext("%(count)d dead letter requeued.", "%(count)d dead letters requeued.", summary.sent)
             self.message_user(request, text % {"count": summary.sent}, messages.SUCCESS)
-            self.log_decision(request, [summary.first] if summary.first else [], _("Requeued."), summary.sent)
+            rows = [summary.first] if summary.first else []
+            self.decided(request, "requeue", rows, _("Requeued."), summary.sent)
         if summary.before:
             text = ngettext(
                 "%(count)d had been requeued before: nothing was sent.",
@@ -158,16 +202,13 @@ class DeadTaskAdmin(RecordAdmin):
         for reason, count in summary.refused.most_common(5):
             text = ngettext("%(count)d was refused: %(reason)s", "%(count)d were refused: %(reason)s", count)
             self.message_user(request, text % {"count": count, "reason": reason}, messages.ERROR)
-        if len(rows) > AT_ONCE:
-            text = _("These were the first %(count)d. Requeue again for the rest.") % {"count": AT_ONCE}
-            self.message_user(request, text, messages.WARNING)
 
-    def _discard(self, request: HttpRequest, queryset: QuerySet[DeadTask]) -> None:
-        rows = list(queryset[:2])
-        count = discard_many(list(queryset.values_list("pk", flat=True)))
+    def _discard(self, request: HttpRequest, keys: list[int]) -> None:
+        rows = list(DeadTask.objects.filter(pk__in=keys)[:1]) if len(keys) == 1 else []
+        count = discard_many(keys)
         if count:
             text = ngettext("%(count)d dead letter discarded.", "%(count)d dead letters discarded.", count)
             self.message_user(request, text % {"count": count}, messages.SUCCESS)
-            self.log_decision(request, rows if len(rows) == 1 else [], _("Discarded."), count)
+            self.decided(request, "discard", rows, _("Discarded."), count)
         else:
             self.message_user(request, _("Nothing to discard: it is dead no longer."), messages.WARNING)

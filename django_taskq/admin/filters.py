@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import ModelAdmin, SimpleListFilter
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_taskq.admin.paging import distinct_values
 from django_taskq.models import DeadTask, TaskResult
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 class ColumnFilter(SimpleListFilter):
@@ -95,25 +98,47 @@ class StateFilter(SimpleListFilter):
 
 
 class SinceFilter(SimpleListFilter):
-    """What ended in the last minutes, hours, days."""
+    """What ended in the last minutes, hours, days; or since a moment, `@` and epoch seconds, which does not move on."""
 
     title, parameter_name = _("time"), "since"
     column = "finished_at"
     SPANS = {
-        "5m": (_("Last 5 minutes"), timedelta(minutes=5)),
-        "1h": (_("Last hour"), timedelta(hours=1)),
-        "24h": (_("Last 24 hours"), timedelta(days=1)),
-        "7d": (_("Last 7 days"), timedelta(days=7)),
-        "30d": (_("Last 30 days"), timedelta(days=30)),
+        "5m": (_("Last 5 minutes"), dt.timedelta(minutes=5)),
+        "1h": (_("Last hour"), dt.timedelta(hours=1)),
+        "24h": (_("Last 24 hours"), dt.timedelta(days=1)),
+        "7d": (_("Last 7 days"), dt.timedelta(days=7)),
+        "30d": (_("Last 30 days"), dt.timedelta(days=30)),
     }
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, Any]]:
-        return [(value, title) for value, (title, _span) in self.SPANS.items()]
+        known: list[tuple[str, Any]] = [(value, title) for value, (title, _span) in self.SPANS.items()]
+        value = self.value() or ""
+        if value not in self.SPANS and (start := self._start()) is not None:
+            known.append((value, _("Since %(moment)s") % {"moment": f"{timezone.localtime(start):%Y-%m-%d %H:%M:%S}"}))
+        return known
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        if (value := self.value()) not in self.SPANS:
-            return queryset
-        return queryset.filter(**{f"{self.column}__gte": timezone.now() - self.SPANS[value][1]})
+        start = self._start()
+        return queryset if start is None else queryset.filter(**{f"{self.column}__gte": start})
+
+    def _start(self) -> dt.datetime | None:
+        value = self.value() or ""
+        if value in self.SPANS:
+            return timezone.now() - self.SPANS[value][1]
+        if re.fullmatch(r"@\d{1,11}", value):
+            start = _EPOCH + dt.timedelta(seconds=int(value[1:]))
+            return start if settings.USE_TZ else timezone.make_naive(start)
+        return None
+
+
+def pinned(query: QueryDict) -> QueryDict:
+    """The filters of an address, with a span that ends now as the moment it begins: they keep choosing the same."""
+    span = SinceFilter.SPANS.get(query.get("since", ""))
+    if span is None:
+        return query
+    fixed = query.copy()
+    fixed["since"] = f"@{int((dt.datetime.now(dt.UTC) - span[1]).timestamp())}"
+    return fixed
 
 
 class FailedSinceFilter(SinceFilter):

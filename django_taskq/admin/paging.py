@@ -44,6 +44,12 @@ class CappedPaginator(BasePaginator):
 class LightChangeList(ChangeList):
     """Leaves the long texts of the rows in the database."""
 
+    def get_filters_params(self, params: Any = None) -> dict[str, Any]:
+        """Without what only says how the page is drawn."""
+        filters: dict[str, Any] = super().get_filters_params(params)
+        filters.pop("kinds", None)
+        return filters
+
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         rows = super().get_queryset(request, *args, **kwargs)
         long = ("args", "kwargs", "result", "result_error", "error_message", "traceback", "history", "raw")
@@ -69,3 +75,10 @@ def distinct_values(model: type[Model], column: str) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         return [value for (value,) in cursor.fetchall()]
+
+
+def newest(rows: QuerySet[Any], most: int) -> QuerySet[Any]:
+    """The newest `most` rows of a queryset whose order begins with a time, newest first: a bound on what is scanned."""
+    time = str(rows.query.order_by[0]).removeprefix("-")
+    start = rows.values_list(time, flat=True)[most - 1 : most].first()
+    return rows if start is None else rows.filter(**{f"{time}__gte": start})

@@ -6,7 +6,6 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_taskq.admin import dead as module
 from django_taskq.broker import Broker
 from django_taskq.core.states import State
 from django_taskq.models import DeadTask, TaskResult
@@ -88,12 +87,14 @@ def test_many_are_requeued_with_counts_and_one_log_entry(admin: Client, broker: 
     assert int(broker.connections.execute("XLEN", broker.keys.lane("default", 0))) == 3
 
 
-def test_one_press_is_bounded(admin: Client, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 2)
-    record(*[failed() for _ in range(3)])
-    content = act(admin, "requeue_selected", [DeadTask.objects.all()[0]], select_across=1)
-    assert "2 dead letters requeued." in content
-    assert "Requeue again for the rest." in content
+def test_all_that_match_are_confirmed_first(admin: Client, broker: Broker) -> None:
+    record(*[failed() for _ in range(3)], failed(task="shop.other"))
+    response = admin.post(
+        f"{LIST}?task=shop.send",
+        {"action": "requeue_selected", "_selected_action": [DeadTask.objects.all()[0].pk], "select_across": 1},
+    )
+    assert response.headers["Location"] == f"{LIST}bulk/requeue/?task=shop.send"
+    assert set(DeadTask.objects.values_list("state", flat=True)) == {"dead"}
 
 
 def test_while_redis_is_away_nothing_is_marked(

@@ -1,0 +1,85 @@
+"""Dead letters by kind of failure: an error class at a place in the application's code."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Count, Max, Min, Q, QuerySet
+
+from django_taskq.admin import display
+from django_taskq.admin.paging import newest
+from django_taskq.core.fingerprint import place_of
+from django_taskq.models import DeadTask
+
+SHOWN = 6
+MOST = 100
+GROUPED = 100_000  # dead letters that are looked at: the newest
+MESSAGE = 300  # characters of the sample's error
+
+
+@dataclass(slots=True)
+class Kind:
+    """Failures that share a fingerprint, with the newest of them as a sample."""
+
+    fingerprint: str
+    count: int
+    first: Any
+    last: Any
+    tasks: int
+    sample: DeadTask | None = None
+    links: Any = None  # what may be done with all of them
+
+    @property
+    def title(self) -> str:
+        """The error, or the reason of what failed without one."""
+        sample = self.sample
+        if sample is None:
+            return self.fingerprint
+        return sample.error_class.rpartition(".")[2] or sample.reason.replace("_", " ") or display.EMPTY
+
+    @property
+    def place(self) -> str:
+        """Where it was raised."""
+        return place_of(self.sample.traceback) if self.sample is not None else ""
+
+    @property
+    def message(self) -> str:
+        """What the newest one says."""
+        text = " ".join(self.sample.error_message[: 2 * MESSAGE].split()) if self.sample is not None else ""
+        return text if len(text) <= MESSAGE else f"{text[:MESSAGE]}…"
+
+
+def kinds_of(rows: QuerySet[DeadTask], most: int) -> tuple[list[Kind], bool]:
+    """The kinds that most of the newest GROUPED of these rows belong to, and whether there are more kinds.
+
+    Three queries: the window, the groups, their samples.
+    """
+    grouped = newest(rows.order_by("-failed_at"), GROUPED).order_by().values("fingerprint")
+    counted = grouped.annotate(
+        count=Count("pk"), first=Min("failed_at"), last=Max("failed_at"), tasks=Count("task", distinct=True)
+    )
+    found = list(counted.order_by("-count", "-last", "fingerprint")[: most + 1])
+    kinds = [Kind(**values) for values in found[:most]]
+    _add_samples(rows, kinds)
+    for kind in kinds:
+        kind.first, kind.last = (_shown(moment) for moment in (kind.first, kind.last))
+    return kinds, len(found) > most
+
+
+def _add_samples(rows: QuerySet[DeadTask], kinds: list[Kind]) -> None:
+    """The newest of each kind; by the index of fingerprints and times."""
+    if not kinds:
+        return
+    wanted = Q()
+    for kind in kinds:
+        wanted |= Q(fingerprint=kind.fingerprint, failed_at=kind.last)
+    columns = ("fingerprint", "task", "task_id", "reason", "error_class", "error_message", "traceback")
+    samples = {row.fingerprint: row for row in rows.filter(wanted).order_by("pk").defer(None).only(*columns)}
+    for kind in kinds:
+        kind.sample = samples.get(kind.fingerprint)
+
+
+def _shown(moment: dt.datetime) -> Any:
+    return display.moment(moment, short=True)
