@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message
+from django_taskq.core.progress import Progress
 from django_taskq.exceptions import TaskqError
 
 if TYPE_CHECKING:
     from django_taskq.task import Task
 
 
+class Place(Protocol):
+    """What runs an attempt, as its context sees it."""
+
+    def report(self, context: TaskContext, progress: Progress) -> None:
+        """Makes progress known; ignores an attempt that it does not run any more."""
+
+
 class TaskContext:
     """One attempt, seen from inside. Made on the hot path: what is more than a field is computed on demand."""
 
-    __slots__ = ("deadline", "max_retries", "message", "queue", "task")
+    __slots__ = ("deadline", "max_retries", "message", "place", "queue", "task")
 
     def __init__(
         self, message: Message, task: Task[..., Any], queue: str, deadline: float | None, max_retries: int
@@ -27,6 +36,7 @@ class TaskContext:
         self.queue = queue
         self.deadline = deadline  # time.monotonic() seconds at which the time limit ends the attempt; None: no limit
         self.max_retries = max_retries
+        self.place: Place | None = None  # where a worker runs it
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.name} {self.id} attempt {self.attempt}>"
@@ -66,10 +76,25 @@ class TaskContext:
         """How many more attempts may follow this one."""
         return max(0, self.max_retries - self.message.attempt)
 
+    def progress(self, current: float, total: float | None = None, text: str = "") -> None:
+        """Says how far this attempt is: `current` of `total`, in units of your own, and a few words (120 bytes at most).
+
+        It shows in the admin, in `taskq_status` and as `handle.progress` within a second. Costs microseconds and no
+        round trip, so it may be called as often as you like. Raises TaskqError for numbers that are none.
+        """
+        if not (_is_finite(current) and (total is None or _is_finite(total))):
+            raise TaskqError(f"progress() takes numbers, not {current!r:.50} of {total!r:.50}.")
+        if self.place is not None:
+            self.place.report(self, Progress(float(current), None if total is None else float(total), str(text)))
+
     @property
     def remaining(self) -> float | None:
         """Seconds until the time limit, 0.0 when it is over, None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("django_taskq_current", default=None)

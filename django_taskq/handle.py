@@ -11,7 +11,9 @@ import msgspec
 from django.db import close_old_connections
 
 from django_taskq.broker import get_broker
+from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.ids import id_from_str, id_to_str
+from django_taskq.core.progress import Progress
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerUnavailable, ResultError, ResultTimeout, TaskFailed, TaskNotFound
 from django_taskq.registry import lookup
@@ -75,6 +77,13 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     async def arefresh(self) -> None:
         """`refresh` without blocking the event loop."""
         await _in_thread(self.refresh)
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the running task says it is, as of its worker's last beat; asks each time. None: it says nothing."""
+        broker = get_broker()
+        found = broker.find([self._id])[0]
+        return progress_of(broker.connections, broker.keys, found.worker, found.location) if found.worker else None
 
     def cancel(self) -> bool | None:
         """True: it is cancelled. False: a worker holds it and was asked to stop it. None: it had ended before."""

@@ -24,6 +24,35 @@ class Problem(NamedTuple):
     hint: str
 
 
+class Health(NamedTuple):
+    """A server at one moment. Sizes are bytes; `maxmemory` 0: no limit. `problems`: as system checks find them."""
+
+    server: str  # redis, valkey
+    version: str
+    policy: str  # maxmemory-policy
+    maxmemory: int
+    memory: int
+    evicted: int  # keys, since the server started
+    append_only: bool
+    snapshots: bool
+    clients: int
+    started: float  # epoch seconds
+    problems: list[Problem]
+
+
+def health_of(connections: Connections) -> Health:
+    """Looks at the server; raises BrokerUnavailable."""
+    info = _info(connections)
+    return Health(
+        server=info.get("server_name", "redis"), version=info.get("valkey_version") or info.get("redis_version", ""),
+        policy=info.get("maxmemory_policy", ""), maxmemory=int(info.get("maxmemory", 0)),
+        memory=int(info.get("used_memory", 0)), evicted=int(info.get("evicted_keys", 0)),
+        append_only=info.get("aof_enabled") == "1", snapshots=_snapshots(connections),
+        clients=int(info.get("connected_clients", 0)), started=time.time() - int(info.get("uptime_in_seconds", 0)),
+        problems=problems_of(connections),
+    )  # fmt: skip
+
+
 def problems_of(connections: Connections) -> list[Problem]:
     """Looks at the server; raises BrokerUnavailable."""
     info, found = _info(connections), []

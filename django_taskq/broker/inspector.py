@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from django_taskq.broker import scripts
-from django_taskq.broker.broker import Broker, cancelled_outcome, enqueued_at
+from django_taskq.broker.broker import Broker, cancelled_outcome
 from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
+from django_taskq.broker.health import Health, health_of
+from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, scheduled_messages
 from django_taskq.broker.queues import QueueState, queue_states
+from django_taskq.broker.worker_states import RunningTask, WorkerState, worker_states
 from django_taskq.core.activity import activity
-from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.outcome import encode_outcome
-from django_taskq.exceptions import MalformedMessage
+from django_taskq.core.progress import Progress
 
 if TYPE_CHECKING:
     from django_taskq.broker.connection import Call
 
-__all__ = ["Inspector", "QueueState", "RunningTask", "WorkerState"]
+__all__ = ["Health", "Inspector", "Page", "Progress", "QueueState", "QueuedMessage", "RunningTask", "WorkerState"]
 
 PURGE_BATCH = 500
-MOST_RUNNING = 500  # running tasks that one look resolves to names
-
-
-class RunningTask(NamedTuple):
-    """A task that a worker runs, as of its last beat. Times are epoch seconds."""
-
-    id: str
-    task: str
-    queue: str
-    attempt: int
-    since: float
-
-
-class WorkerState(NamedTuple):
-    """One task process, as of its last beat. `dead`: declared dead, its tasks are being handed on."""
-
-    id: str
-    host: str
-    pid: int
-    queues: list[str]
-    threads: int
-    started: float
-    beat: float | None
-    state: str
-    dead: bool
-    rss: int  # bytes
-    settled: int
-    running: list[RunningTask]
 
 
 class Inspector:
@@ -64,15 +37,25 @@ class Inspector:
 
     def workers(self) -> list[WorkerState]:
         """Every registered worker with what it is running; three round trips."""
-        counters = self.connections.execute("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES")
-        ids = [worker.decode() for worker in counters[::2]]
-        hashes = self.connections.pipeline([("HGETALL", self.keys.worker(worker)) for worker in ids])
-        described = [_text(flat) for flat in hashes]
-        running = self._running(described)
-        return [
-            _worker_state(worker, float(beats) < 0, fields, tasks)
-            for worker, beats, fields, tasks in zip(ids, counters[1::2], described, running, strict=True)
-        ]
+        return worker_states(self.connections, self.keys)
+
+    def control(self, worker: str, request: str) -> bool:
+        """Asks a worker to be `quiet` (claim nothing more) or to `stop` (finish, and not be replaced).
+
+        It gets the request with its next beat, within a second. False: it is unknown, or was declared dead.
+        """
+        if request not in {"quiet", "stop"}:
+            raise ValueError(f"A worker can be asked to be quiet or to stop, not {request!r}.")
+        names = (3, self.keys.index, self.keys.workers, self.keys.inbox(worker))
+        return bool(self.connections.run(scripts.CONTROL, (*names, worker, request)))
+
+    def messages(self, queue: str, *, scheduled: bool = False, cursor: str = "", count: int = 100) -> Page:
+        """What waits in a queue or runs, or what is scheduled for it; 100 at most. ValueError for a bad cursor."""
+        return (scheduled_messages if scheduled else ready_messages)(self.broker, queue, cursor, count)
+
+    def health(self) -> Health:
+        """What there is to say about the server; a few round trips."""
+        return health_of(self.connections)
 
     def totals(self) -> dict[str, int]:
         """`<queue>:<state>` -> how many ended that way since the namespace exists."""
@@ -135,56 +118,6 @@ class Inspector:
             connection.disconnect()
         return sum(reply == [1] for reply in replies)
 
-    def _running(self, described: list[dict[str, str]]) -> list[list[RunningTask]]:
-        """Resolves the locations that workers noted to tasks, a bounded number of them."""
-        noted = [
-            (number, location, since)
-            for number, fields in enumerate(described)
-            for location, since in zip(
-                fields.get("running", "").split("\n"), fields.get("since", "").split("\n"), strict=False
-            )
-            if location
-        ][:MOST_RUNNING]
-        commands = []
-        for _, location, _ in noted:
-            entry, _, suffix = location.partition(" ")
-            commands.append(("XRANGE", self.keys.lane_prefix + suffix, entry, entry))
-        running: list[list[RunningTask]] = [[] for _ in described]
-        for (number, location, since), entries in zip(noted, self.connections.pipeline(commands), strict=True):
-            task = _running_task(location, since, entries)
-            if task is not None:
-                running[number].append(task)
-        return running
-
-
-def _worker_state(worker: str, dead: bool, fields: dict[str, str], running: list[RunningTask]) -> WorkerState:
-    return WorkerState(
-        id=worker, host=fields.get("host", ""), pid=int(fields.get("pid", 0)),
-        queues=[queue for queue in fields.get("queues", "").split(",") if queue], threads=int(fields.get("threads", 0)),
-        started=float(fields.get("started", 0)), beat=float(fields["beat"]) if "beat" in fields else None,
-        state="dead" if dead else fields.get("state", "starting"), dead=dead, rss=int(fields.get("rss", 0)),
-        settled=int(fields.get("settled", 0)), running=running,
-    )  # fmt: skip
-
-
-def _running_task(location: str, since: str, entries: list[Any]) -> RunningTask | None:
-    if not entries:
-        return None  # it has ended since
-    try:
-        message = Message.decode(entries[0][1])
-    except UnknownVersion as error:
-        message = error.envelope
-    except MalformedMessage:
-        return None
-    queue = location.partition(" ")[2].rpartition(":")[0]
-    started = float(since or 0) or enqueued_at(message, location.encode()) or 0.0
-    return RunningTask(id_to_str(message.id), message.task, queue, message.attempt + 1, started)
-
 
 def _id_of(fields: list[bytes]) -> bytes:
     return next((value for name, value in zip(fields[::2], fields[1::2], strict=False) if name == b"i"), b"")
-
-
-def _text(flat: list[bytes]) -> dict[str, str]:
-    texts = [part.decode("utf-8", "replace") for part in flat]
-    return dict(zip(texts[::2], texts[1::2], strict=True))

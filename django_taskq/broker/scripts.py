@@ -39,6 +39,7 @@ RESUME = Script("resume")
 PENDING = Script("pending")
 REGISTER = Script("register")
 BEAT = Script("beat")
+CONTROL = Script("control")
 DECLARE_DEAD = Script("declare_dead")
 RECLAIM = Script("reclaim")
 FORGET = Script("forget")
@@ -48,5 +49,5 @@ TRIM = Script("trim")
 
 ALL = (
     ENQUEUE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
-    REGISTER, BEAT, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
+    REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
 )  # fmt: skip

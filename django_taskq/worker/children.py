@@ -104,11 +104,18 @@ class TaskChild(Child):
         self.settled = 0
         self.idle = self.ended = False  # it found nothing more to do, in a burst; it ended in good order
         self.over_limit: list[Note] = []  # what it was killed for
+        self.last = False  # an operator wants it quiet, or gone: nobody follows it
+        self.kill_at: float | None = None  # monotonic seconds, once an operator has told it to stop
         super().__init__(broker, options, others)
 
     def run(self, pipe: Connection) -> None:
         """The task process."""
         TaskProcess(self.broker, self.worker, self.options, self.notes, pipe).run()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it counts among those that there should be."""
+        return self.state == "running" or self.last
 
     def close(self) -> None:
         """As Child.close."""

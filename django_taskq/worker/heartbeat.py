@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from django_taskq.broker.workers import Beat, Workers
+from django_taskq.core.progress import encode_progress
 from django_taskq.exceptions import TaskqError
 from django_taskq.worker.process_info import is_stopped, rss
 
@@ -47,6 +48,8 @@ class Heartbeat:
         if self._away:
             logger.info("heartbeat: Redis is back")
         self._away = False
+        if any(replies.values()):
+            self._at = 0.0  # the next one says what came of the requests
         return replies
 
 
@@ -55,6 +58,7 @@ def _fields(child: TaskChild) -> dict[str, str | int | float]:
     return {
         "running": "\n".join(note.location.decode("utf-8", "replace") for note in notes),
         "since": "\n".join(f"{note.started:.3f}" for note in notes),
+        "progress": "\n".join("" if note.progress is None else encode_progress(note.progress) for note in notes),
         "rss": rss(child.pid),
         "settled": child.settled,
         "state": child.state,

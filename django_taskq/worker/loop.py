@@ -20,6 +20,7 @@ from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import Mean, Settle, call_task
 
 if TYPE_CHECKING:
+    from django_taskq.core.progress import Progress
     from django_taskq.worker.executor import Executor, Work
 
 logger = logging.getLogger("django_taskq.worker")
@@ -154,6 +155,7 @@ class AsyncRun:
         if work.hard_timeout is not None:
             pool.notes.limit(self.number, work.started + work.hard_timeout)
         self.work = work
+        work.context.place = self
         timer = None
         if work.timeout is not None:
             timer = pool.loop.call_later(work.timeout, self.interrupt, work, TaskTimeout)
@@ -173,6 +175,12 @@ class AsyncRun:
             error = self._interruption().with_traceback(error.__traceback__)
         pool.durations.add(time.monotonic() - work.started)
         pool.settle(executor.concluded(work, result, error))
+
+    def report(self, context: TaskContext, progress: Progress) -> None:
+        """As Place.report."""
+        work = self.work
+        if work is not None and work.context is context:
+            self.pool.notes.report(self.number, progress)
 
     def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
         """Cancels the coroutine, once; on the loop's thread."""

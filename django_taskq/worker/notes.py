@@ -5,13 +5,18 @@ The length is written last and cleared first, so a process killed in between lea
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from typing import NamedTuple
 
+from django_taskq.core.progress import LONGEST_TEXT, Progress
+
 SLOT = 256
 _HEAD = struct.Struct("<xBdd")  # (length, apart), started, hard deadline
 _LONGEST = SLOT - 1 - _HEAD.size
+_PROGRESS = struct.Struct("<xBdd")  # (1 while there is some), length of the text, current, total (NaN: unknown)
+PROGRESS_SLOT = _PROGRESS.size + LONGEST_TEXT
 
 
 class Note(NamedTuple):
@@ -20,6 +25,7 @@ class Note(NamedTuple):
     location: bytes
     started: float
     hard_deadline: float
+    progress: Progress | None = None
 
 
 class Notes:
@@ -28,6 +34,7 @@ class Notes:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self._memory = mmap.mmap(-1, max(1, slots) * SLOT)
+        self._progress = mmap.mmap(-1, max(1, slots) * PROGRESS_SLOT)
 
     def set(self, slot: int, location: bytes, started: float) -> None:
         """Notes what a slot starts."""
@@ -35,7 +42,7 @@ class Notes:
         if length > _LONGEST:
             return
         memory = self._memory
-        memory[at] = 0
+        memory[at] = self._progress[slot * PROGRESS_SLOT] = 0
         _HEAD.pack_into(memory, at, 0, started, 0.0)
         memory[at + _HEAD.size : at + _HEAD.size + length] = location
         memory[at] = length
@@ -44,6 +51,16 @@ class Notes:
         """Tells the supervisor when to kill this process for what the slot is running."""
         struct.pack_into("<d", self._memory, slot * SLOT + _HEAD.size - 8, hard_deadline)
 
+    def report(self, slot: int, progress: Progress) -> None:
+        """How far the slot's task is."""
+        at, memory = slot * PROGRESS_SLOT, self._progress
+        text = progress.text.encode("utf-8", "replace")[:LONGEST_TEXT]
+        memory[at] = 0
+        total = math.nan if progress.total is None else progress.total
+        _PROGRESS.pack_into(memory, at, len(text), progress.current, total)
+        memory[at + _PROGRESS.size : at + _PROGRESS.size + len(text)] = text
+        memory[at] = 1
+
     def clear(self, slot: int) -> None:
         """The slot has finished."""
         self._memory[slot * SLOT] = 0
@@ -51,14 +68,26 @@ class Notes:
     def read(self) -> list[Note]:
         """All notes."""
         found = []
-        for at in range(0, self.slots * SLOT, SLOT):
+        for slot in range(self.slots):
+            at = slot * SLOT
             length = self._memory[at]
             if length:
                 _, started, hard_deadline = _HEAD.unpack_from(self._memory, at)
                 start = at + _HEAD.size
-                found.append(Note(self._memory[start : start + length], started, hard_deadline))
+                location = self._memory[start : start + length]
+                found.append(Note(location, started, hard_deadline, self._progress_of(slot)))
         return found
+
+    def _progress_of(self, slot: int) -> Progress | None:
+        at = slot * PROGRESS_SLOT
+        if not self._progress[at]:
+            return None
+        length, current, total = _PROGRESS.unpack_from(self._progress, at)
+        start = at + _PROGRESS.size
+        text = self._progress[start : start + length].decode("utf-8", "ignore")
+        return Progress(current, None if math.isnan(total) else total, text)
 
     def close(self) -> None:
         """Gives the memory back."""
         self._memory.close()
+        self._progress.close()

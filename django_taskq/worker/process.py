@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 
+import django_taskq
 from django_taskq.broker.deliveries import Deliveries, release
 from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
@@ -241,7 +242,7 @@ def describe(options: WorkerOptions) -> dict[str, str | int | float]:
     """What the register says about a worker."""
     return {
         "host": socket.gethostname(), "pid": os.getpid(), "supervisor": os.getppid(),
-        "python": platform.python_version(),
+        "version": django_taskq.__version__, "python": platform.python_version(),
         "django": django.get_version(), "queues": ",".join(options.queues), "threads": options.threads,
         "async": options.async_concurrency, "started": int(time.time()), "running": "",
     }  # fmt: skip

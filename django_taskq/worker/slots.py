@@ -17,6 +17,8 @@ from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 
 if TYPE_CHECKING:
+    from django_taskq.context import TaskContext
+    from django_taskq.core.progress import Progress
     from django_taskq.worker.executor import Work
     from django_taskq.worker.pools import ThreadPool
 
@@ -75,6 +77,7 @@ class Slot:
         if work.hard_timeout is not None:
             self.pool.notes.limit(self.number, work.started + work.hard_timeout)
         self.work = work
+        work.context.place = self
         result, error, ended = None, None, False
         try:
             try:
@@ -94,6 +97,12 @@ class Slot:
         settlement = executor.concluded(work, result, error)
         self.pool.measure(time.monotonic() - work.started)
         return settlement
+
+    def report(self, context: TaskContext, progress: Progress) -> None:
+        """As Place.report."""
+        work = self.work
+        if work is not None and work.context is context:
+            self.pool.notes.report(self.number, progress)
 
     def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
         """Raises `exception` in the thread, if it still runs `work` and was not interrupted before."""

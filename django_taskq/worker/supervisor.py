@@ -65,7 +65,7 @@ class Supervisor:
         self._start_at = 0.0
         self._deaths = 0
         self._recorder = new_worker_id()  # holds the recorder's lease, whichever process does the recording
-        self._finished = 0  # children that found nothing more to do, in a burst
+        self._finished = 0  # children that found nothing more to do, in a burst, or that an operator stopped
         self._exit_code = 0
         self._wakeup = os.pipe()
 
@@ -138,7 +138,7 @@ class Supervisor:
     def _fork_missing(self) -> None:
         if self._maintenance is None:
             self._maintenance = MaintenanceChild(self.broker, self.options, self._children, self._recorder)
-        present = sum(child.state in {"running", "quiet"} for child in self._children)
+        present = sum(child.lasting for child in self._children)
         for _ in range(self.options.processes - present - self._finished):
             self._children.append(TaskChild(self.broker, self.options, [*self._children, self._maintenance]))
 
@@ -192,7 +192,7 @@ class Supervisor:
                 self._graves[child.worker] = Grave([note.location for note in notes], ())
                 logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), len(notes))
                 self._delay_if_young(child.started)
-            self._finished += child.idle
+            self._finished += child.idle or child.last
             child.close()
         if self._maintenance is not None and self._maintenance.process.exitcode is not None:
             if self._stop_at is None:
@@ -222,7 +222,7 @@ class Supervisor:
                 logger.error("worker %s is killed: hard time limit of the task at %s", child.worker, locations)
                 child.state, child.over_limit = "killed", over
                 child.kill()
-            elif late:
+            elif late or (child.kill_at is not None and now > child.kill_at):
                 logger.error("worker %s is killed: it did not end in time", child.worker)
                 child.state, self._exit_code = "killed", 1
                 child.kill()
@@ -238,9 +238,20 @@ class Supervisor:
                 child.send("retire it was declared dead")
                 continue
             for request in requests:
-                if request == "quiet":
-                    child.change_state("quiet")
-                child.send(request)
+                self._pass_on(child, request)
+
+    def _pass_on(self, child: TaskChild, request: str) -> None:
+        """An operator's request may come twice. A child that makes way for another one has that already."""
+        child.send(request)
+        if request == "stop" and child.kill_at is None:
+            child.last = child.lasting
+            child.kill_at = time.monotonic() + self.options.shutdown_timeout + KILL_AFTER
+            child.change_state("stopping")
+            logger.info("worker %s is told to stop, and is not replaced", child.worker)
+        elif request == "quiet" and child.state == "running":
+            child.last = True
+            child.change_state("quiet")
+            logger.info("worker %s is told to be quiet: it claims nothing more", child.worker)
 
     def _hand_on(self) -> None:
         """Gives the deliveries of dead children to others at once."""

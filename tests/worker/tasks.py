@@ -74,6 +74,23 @@ async def about_me_async() -> dict[str, Any]:
 
 
 @task
+def reports(path: str, gate: str, *progress: Any) -> None:
+    """Says how far it is, and waits for the gate."""
+    current_task().progress(*progress)
+    write(path, event="start")
+    while not Path(gate).exists():
+        time.sleep(0.02)
+
+
+@task
+async def reports_async(path: str, gate: str, *progress: Any) -> None:
+    current_task().progress(*progress)
+    write(path, event="start")
+    while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.02)
+
+
+@task
 def unstorable(path: str) -> object:
     write(path)
     return threading.Lock()

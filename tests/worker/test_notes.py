@@ -16,9 +16,9 @@ def notes() -> Notes:
 
 def test_a_note_says_what_a_slot_runs_since_when_and_until_when(notes: Notes) -> None:
     notes.set(2, b"1-1 default:0", 12.5)
-    assert notes.read() == [(b"1-1 default:0", 12.5, 0.0)]
+    assert notes.read() == [(b"1-1 default:0", 12.5, 0.0, None)]
     notes.limit(2, 99.5)
-    assert notes.read() == [(b"1-1 default:0", 12.5, 99.5)]
+    assert notes.read() == [(b"1-1 default:0", 12.5, 99.5, None)]
     notes.clear(2)
     assert notes.read() == []
 
@@ -52,4 +52,4 @@ def test_what_a_child_noted_can_be_read_after_its_death(notes: Notes) -> None:
         notes.set(3, b"7-7 mail:5", 3.5)
         os._exit(0)
     os.waitpid(pid, 0)
-    assert notes.read() == [(b"7-7 mail:5", 3.5, 0.0)]
+    assert notes.read() == [(b"7-7 mail:5", 3.5, 0.0, None)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandParser
 
 from django_taskq.broker import get_broker
-from django_taskq.broker.inspector import Inspector, QueueState, WorkerState
+from django_taskq.broker.inspector import Inspector, Progress, QueueState, RunningTask, WorkerState
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.management.command import TaskqCommand, at_least
@@ -18,6 +18,7 @@ from django_taskq.management.table import span, table
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
 
+BAR = 10  # characters
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
@@ -75,10 +76,14 @@ def as_json(now: float, lag: int, queues: list[QueueState], workers: list[Worker
             "recorder_lag": lag,
             "queues": [queue._asdict() for queue in queues],
             "workers": [
-                worker._asdict() | {"running": [task._asdict() for task in worker.running]} for worker in workers
+                worker._asdict() | {"running": [_running(task) for task in worker.running]} for worker in workers
             ],
         }
     )
+
+
+def _running(task: RunningTask) -> dict[str, Any]:
+    return task._asdict() | {"progress": None if task.progress is None else task.progress._asdict()}
 
 
 def as_text(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState]) -> str:
@@ -106,17 +111,30 @@ def as_text(now: float, lag: int, queues: list[QueueState], workers: list[Worker
         right=(3, 4, 5, 6),
     )  # fmt: skip
     of_tasks = table(
-        ("RUNNING", "ID", "QUEUE", "ATTEMPT", "FOR", "WORKER"),
+        ("RUNNING", "ID", "QUEUE", "ATTEMPT", "FOR", "PROGRESS", "WORKER"),
         [
-            (task.task, task.id, task.queue, task.attempt, span(now - task.since), worker.id)
+            (
+                task.task, task.id, task.queue, task.attempt, span(now - task.since), _bar(task.progress), worker.id,
+            )
             for worker in workers
             for task in worker.running
         ],
         right=(3, 4),
-    )
+    )  # fmt: skip
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
     parts.append(f"{lag} outcomes wait for the database." if lag else "")
     return "\n\n".join(part for part in parts if part)
+
+
+def _bar(progress: Progress | None) -> str:
+    """`[####......]  40% resizing`, or how many where nobody knows of how many."""
+    if progress is None:
+        return "-"
+    share, text = progress.share, " ".join(progress.text.split())
+    if share is None:
+        return f"{progress.current:g} {text}".rstrip()
+    filled = round(share * BAR)
+    return f"[{'#' * filled}{'.' * (BAR - filled)}] {share:4.0%} {text}".rstrip()
 
 
 def _since(now: float, moment: float | None) -> float | None:

@@ -1,0 +1,110 @@
+"""What waits in a queue, page by page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from django_taskq.broker.broker import Found, enqueued_at
+from django_taskq.core.message import Message, UnknownVersion
+from django_taskq.core.states import State
+from django_taskq.exceptions import MalformedMessage
+
+if TYPE_CHECKING:
+    from django_taskq.broker.broker import Broker
+
+MOST = 100  # messages a page
+LANES = 16  # looked at for one page
+
+
+class QueuedMessage(NamedTuple):
+    """A message in a lane or a schedule. Times are epoch seconds. `message` None: it cannot be read."""
+
+    state: State
+    priority: int
+    message: Message | None
+    enqueued: float | None
+    due: float | None = None  # of a scheduled one
+    worker: str = ""  # who holds it, where it runs
+
+
+class Page(NamedTuple):
+    """Some of them. `following`: the cursor of the next page, '' at the end."""
+
+    messages: list[QueuedMessage]
+    following: str
+
+
+def ready_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
+    """What is in the queue's lanes, waiting or held, in the order of claiming. Raises ValueError for a bad cursor.
+
+    Three round trips. A page may be shorter than `count` and have a next one.
+    """
+    count = min(count, MOST)
+    priority, entry = _position(cursor)
+    below = "+inf" if priority is None else str(priority)
+    lanes = broker.connections.execute("ZREVRANGEBYSCORE", broker.keys.queue(queue).lanes, below, "-inf", "WITHSCORES")
+    listed = [(name, int(float(score))) for name, score in zip(lanes[::2], lanes[1::2], strict=True)]
+    replies = broker.connections.pipeline(
+        [
+            ("XRANGE", name, f"({entry}" if of == priority else "-", "+", "COUNT", count + 1)
+            for name, of in listed[:LANES]
+        ]
+    )
+    entries = [
+        (of, name, fields) for (_, of), reply in zip(listed, replies, strict=False) for name, fields in reply
+    ]  # fmt: skip
+    shown = entries[:count]
+    found = broker.find([_id(fields) for _, _, fields in shown]) if shown else []
+    messages = [_waiting(of, name, fields, each) for (of, name, fields), each in zip(shown, found, strict=True)]
+    if len(entries) > count:
+        return Page(messages, f"{shown[-1][0]}/{shown[-1][1].decode()}")
+    return Page(messages, f"{listed[LANES][1]}/0-0" if len(listed) > LANES else "")
+
+
+def scheduled_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
+    """What is scheduled for the queue, soonest first. Raises ValueError for a bad cursor. Two round trips."""
+    count, first = min(count, MOST), int(cursor or 0)
+    if first < 0:
+        raise ValueError(f"not a cursor: {cursor!r}")
+    ids = broker.connections.execute("ZRANGE", broker.keys.queue(queue).scheduled, first, first + count)
+    found = broker.find(ids[:count]) if ids else []
+    messages = [_scheduled(each) for each in found if each.state is State.SCHEDULED]
+    return Page(messages, str(first + count) if len(ids) > count else "")
+
+
+def _position(cursor: str) -> tuple[int | None, str]:
+    if not cursor:
+        return None, ""
+    priority, _, entry = cursor.partition("/")
+    milliseconds, _, number = entry.partition("-")
+    if not (milliseconds.isdigit() and number.isdigit() and len(entry) < 40):
+        raise ValueError(f"not a cursor: {cursor!r}")
+    return int(priority), entry
+
+
+def _waiting(priority: int, entry: bytes, fields: list[bytes], found: Found) -> QueuedMessage:
+    """`found` knows who holds it; an entry that another producer added without an index is not found."""
+    message = _decoded(fields)
+    here = found.location.partition(b" ")[0] == entry
+    state = State.RUNNING if here and found.state is State.RUNNING else State.QUEUED
+    sent = enqueued_at(message, entry) if message else int(entry.partition(b"-")[0]) / 1000
+    return QueuedMessage(state, priority, message, sent, worker=found.worker if here else "")
+
+
+def _scheduled(found: Found) -> QueuedMessage:
+    due = None if found.due is None else found.due / 1000
+    message = found.message
+    return QueuedMessage(State.SCHEDULED, found.priority, message, enqueued_at(message, b"") if message else None, due)
+
+
+def _decoded(fields: list[bytes]) -> Message | None:
+    try:
+        return Message.decode(fields)
+    except UnknownVersion as error:
+        return error.envelope
+    except MalformedMessage:
+        return None
+
+
+def _id(fields: list[bytes]) -> bytes:
+    return next((value for name, value in zip(fields[::2], fields[1::2], strict=False) if name == b"i"), b"")
