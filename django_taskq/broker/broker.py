@@ -152,10 +152,10 @@ class Broker(OutcomeStream):
     def _idempotency(self, message: Message) -> str:
         return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
-    def find(self, ids: Sequence[bytes]) -> list[Found]:
-        """Where each task is, in one round trip."""
+    def find(self, ids: Sequence[bytes], patience: float = 2.0) -> list[Found]:
+        """Where each task is, in one round trip; tried again for `patience` seconds while Redis is away."""
         arguments = [2, self.keys.index, self.keys.outcomes, self.keys.lane_prefix, self.keys.scheduled_prefix, *ids]
-        replies = retrying(lambda: self.connections.run(scripts.FIND, arguments), 2.0)
+        replies = retrying(lambda: self.connections.run(scripts.FIND, arguments), patience)
         return [_found(reply) for reply in replies]
 
     def cancel(self, ids: Sequence[bytes], reason: str = "cancelled") -> list[bool | None]:

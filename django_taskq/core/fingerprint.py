@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import re
+
+from django_taskq.core.frames import frames_of
 
 _LENGTH = 16
-_HEADER = "Traceback (most recent call last):"
-# Exception groups indent their frames and draw a bar beside them.
-_FRAME = re.compile(r'^[ |]*File "([^"\n]+)", line \d+, in (.+)$', re.MULTILINE)
-_FOREIGN = re.compile(r"(?:^|/)(?:site-packages|dist-packages|python3\.\d+|django_taskq)/|^<")
 
 
 def fingerprint(task: str, reason: str, error_class: str, traceback: str) -> str:
@@ -28,9 +25,9 @@ def place_of(traceback: str) -> str:
 
     Only the last directory counts: those above it differ between releases and machines. Empty without any frame.
     """
-    last = traceback.rpartition(_HEADER)[2]  # the error that was raised, not the ones that led to it
-    frames = _FRAME.findall(last.replace("\\", "/"))
+    frames = frames_of(traceback)
     if not frames:
         return ""
-    path, function = next((frame for frame in reversed(frames) if not _FOREIGN.search(frame[0])), frames[-1])
-    return f"{'/'.join(path.split('/')[-2:])}:{function}"
+    chosen = next((frame for frame in reversed(frames) if frame.is_own), frames[-1])
+    path = chosen.path.replace("\\", "/")
+    return f"{'/'.join(path.split('/')[-2:])}:{chosen.function}"
