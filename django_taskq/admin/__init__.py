@@ -1,6 +1,29 @@
-"""The records in Django's admin. On an AdminSite of your own: `site.register(TaskResult, TaskResultAdmin)`."""
+"""The admin's pages. They are on Django's default site; `register(site)` puts all of them on one of your own."""
+
+from __future__ import annotations
+
+from django.contrib.admin import AdminSite
 
 from django_taskq.admin.dead import DeadTaskAdmin
+from django_taskq.admin.overview import OverviewAdmin
+from django_taskq.admin.queues import QueueAdmin
 from django_taskq.admin.results import TaskResultAdmin
+from django_taskq.admin.task_types import TaskTypeAdmin
+from django_taskq.admin.workers import WorkerAdmin
+from django_taskq.models import DeadTask, Overview, Queue, TaskResult, TaskType, Worker
 
-__all__ = ["DeadTaskAdmin", "TaskResultAdmin"]
+__all__ = [
+    "DeadTaskAdmin", "OverviewAdmin", "QueueAdmin", "TaskResultAdmin", "TaskTypeAdmin", "WorkerAdmin", "register",
+]  # fmt: skip
+
+PAGES = {
+    Overview: OverviewAdmin, Queue: QueueAdmin, Worker: WorkerAdmin, TaskType: TaskTypeAdmin,
+    DeadTask: DeadTaskAdmin, TaskResult: TaskResultAdmin,
+}  # fmt: skip
+
+
+def register(site: AdminSite) -> None:
+    """Every page on an AdminSite; those that it has already stay as they are."""
+    for model, page in PAGES.items():
+        if not site.is_registered(model):
+            site.register(model, page)

@@ -1,0 +1,154 @@
+"""What an operator should know first: from a look at the queue to sentences, the worst one first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_taskq.admin.figures import brief, count, share
+from django_taskq.admin.history import RECENT, Rates
+from django_taskq.admin.look import Look
+from django_taskq.broker.inspector import QueueState
+
+BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
+FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
+UNRECORDED = 10_000  # outcomes
+FULL = 0.9  # share of maxmemory
+BAD, WARN, OK = "bad", "warn", "ok"
+_GRAVE = frozenset({"W101", "W102"})  # of broker/health.py: tasks get lost
+
+
+class Finding(NamedTuple):
+    """`page` is the live page that says more; `command` what to type next."""
+
+    level: str
+    text: str
+    page: str = ""
+    command: str = ""
+
+
+def findings(look: Look, rates: Rates | None) -> list[Finding]:
+    """Everything that is wrong, or one sentence that says that nothing is."""
+    found = [*_workers(look), *_queues(look), *_failures(rates), *_server(look)]
+    return sorted(found, key=lambda finding: finding.level != BAD) or [_fine(look)]
+
+
+def behind(look: Look, queue: QueueState) -> bool:
+    """Whether a queue that is not paused has let a task wait for too long."""
+    return not queue.paused and queue.oldest is not None and look.at - queue.oldest > BEHIND
+
+
+def state_of(look: Look, queue: QueueState) -> tuple[str, str]:
+    """One word for a queue, with its level: BAD, WARN, OK, or '' where nothing happens."""
+    if queue.paused:
+        return WARN, _("paused")
+    if queue.name not in look.declared:
+        return WARN, _("not declared")
+    if queue.ready and not look.serving(queue.name):
+        return BAD, _("no worker")
+    if behind(look, queue):
+        return BAD, _("behind")
+    return (OK, _("working")) if queue.running or queue.ready else ("", _("idle"))
+
+
+def _workers(look: Look) -> list[Finding]:
+    waiting = sum(queue.ready for queue in look.queues)
+    command = "manage.py taskq_worker"
+    if not look.alive:
+        text = _("No worker is alive.")
+        if waiting:
+            text = ngettext(
+                "No worker is alive, and %(count)s task waits.",
+                "No worker is alive, and %(count)s tasks wait.",
+                waiting,
+            ) % {"count": count(waiting)}
+        return [Finding(BAD if waiting else WARN, text, "workers", command)]
+    found = [
+        Finding(
+            BAD,
+            ngettext(
+                "No worker serves the queue %(queue)s, where %(count)s task waits.",
+                "No worker serves the queue %(queue)s, where %(count)s tasks wait.",
+                queue.ready,
+            )
+            % {"queue": queue.name, "count": count(queue.ready)},
+            "queues",
+            f"{command} --queues {queue.name}",
+        )
+        for queue in look.queues
+        if state_of(look, queue)[1] == _("no worker")
+    ]
+    if look.lost:
+        text = ngettext(
+            "%(count)s worker has stopped beating; its tasks go to others.",
+            "%(count)s workers have stopped beating; their tasks go to others.",
+            len(look.lost),
+        )
+        found.append(Finding(WARN, text % {"count": count(len(look.lost))}, "workers"))
+    return found
+
+
+def _queues(look: Look) -> list[Finding]:
+    found = []
+    # Those that no worker serves have been named already.
+    late = [queue for queue in look.queues if behind(look, queue) and look.serving(queue.name)]
+    if late:
+        oldest = max(look.at - (queue.oldest or look.at) for queue in late)
+        text = ngettext(
+            "%(count)s queue is behind; the oldest task has waited for %(span)s.",
+            "%(count)s queues are behind; the oldest task has waited for %(span)s.",
+            len(late),
+        )
+        found.append(Finding(BAD, text % {"count": count(len(late)), "span": brief(oldest)}, "queues"))
+    paused = [queue for queue in look.queues if queue.paused]
+    if paused:
+        names, waiting = ", ".join(queue.name for queue in paused[:3]), sum(queue.ready for queue in paused)
+        text = ngettext(
+            "%(count)s queue is paused (%(names)s%(more)s), and %(waiting)s of its tasks wait.",
+            "%(count)s queues are paused (%(names)s%(more)s), and %(waiting)s of their tasks wait.",
+            len(paused),
+        )
+        more = ", …" if len(paused) > 3 else ""
+        values = {"count": count(len(paused)), "names": names, "more": more, "waiting": count(waiting)}
+        found.append(Finding(WARN, text % values, "queues", f"manage.py taskq_queue resume {paused[0].name}"))
+    for queue in look.queues:
+        if queue.name not in look.declared and queue.ready:
+            text = _("The queue %(queue)s holds %(count)s tasks, but TASKQ['QUEUES'] does not declare it.")
+            found.append(Finding(WARN, text % {"queue": queue.name, "count": count(queue.ready)}, "queues"))
+    return found
+
+
+def _failures(rates: Rates | None) -> list[Finding]:
+    if rates is None:
+        return []
+    ratio, total = rates.total.failure_ratio, rates.total.succeeded + rates.total.failed
+    if ratio is None or ratio < FAILING or total < FEW:
+        return []
+    text = _("%(share)s of the tasks that ended in the last %(minutes)d minutes failed.")
+    return [Finding(BAD, text % {"share": share(ratio), "minutes": RECENT}, "task_types")]
+
+
+def _server(look: Look) -> list[Finding]:
+    found = []
+    health = look.health
+    if health is not None:
+        found = [Finding(BAD if one.id in _GRAVE else WARN, f"{one.text} {one.hint}") for one in health.problems]
+        if health.evicted:
+            text = _("Redis has evicted %(count)s keys since it started. Tasks may have been among them.")
+            found.append(Finding(BAD, text % {"count": count(health.evicted)}))
+        if health.maxmemory and health.memory > FULL * health.maxmemory:
+            text = _("Redis' memory is %(share)s full. A full Redis refuses new tasks.")
+            found.append(Finding(BAD, text % {"share": share(health.memory / health.maxmemory)}))
+    if look.lag > UNRECORDED:
+        text = _("%(count)s outcomes wait for the database. Is it away, or no worker running?")
+        found.append(Finding(WARN, text % {"count": count(look.lag)}))
+    return found
+
+
+def _fine(look: Look) -> Finding:
+    oldest = max((look.at - queue.oldest for queue in look.queues if queue.oldest is not None), default=None)
+    if oldest is None:
+        return Finding(OK, _("All is well: nothing waits."))
+    return Finding(OK, _("All is well: no task has waited for more than %(span)s.") % {"span": brief(max(1.0, oldest))})

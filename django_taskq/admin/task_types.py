@@ -1,0 +1,106 @@
+"""Task types: how often each ran in the last hour, how fast, and how often it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+
+from django_taskq.admin import display
+from django_taskq.admin.charts import sparkline
+from django_taskq.admin.figures import brief, count, rate, share
+from django_taskq.admin.findings import BAD, FAILING, FEW
+from django_taskq.admin.history import add_up, history_of, recent_hour
+from django_taskq.admin.live import LiveAdmin
+from django_taskq.admin.look import look
+from django_taskq.broker import get_broker
+from django_taskq.broker.statistics import Activity, Minute
+from django_taskq.models import DeadTask, TaskResult, TaskType
+from django_taskq.registry import all_tasks
+
+MOST = 200  # rows
+SORTS = {
+    "name": lambda row: row["name"],
+    "rate": lambda row: (-row["activity"].ended, row["name"]),
+    "failures": lambda row: (-(row["activity"].failure_ratio or 0), row["name"]),
+    "retries": lambda row: (-row["activity"].retried, row["name"]),
+    "wait": lambda row: (-(row["activity"].wait(0.95) or 0), row["name"]),
+    "run": lambda row: (-(row["activity"].run(0.95) or 0), row["name"]),
+}
+
+
+@admin.register(TaskType)
+class TaskTypeAdmin(LiveAdmin):
+    """What is registered, and what ran without being known here."""
+
+    template = "admin/django_taskq/task_types.html"
+
+    def content(self, request: HttpRequest) -> dict[str, Any]:
+        now = look()
+        hour = recent_hour(now)
+        activities = history_of(get_broker()).tasks(hour) if hour else {}
+        chosen = request.GET.get("sort", "")
+        chosen = chosen if chosen in SORTS else "name"
+        rows = sorted(self._rows(activities, hour), key=SORTS[chosen])
+        return {
+            **self.away(now),
+            "rows": rows[:MOST],
+            "more": max(0, len(rows) - MOST),
+            "columns": [
+                ("name", _("Task"), False),
+                ("rate", _("Ended a minute"), True),
+                ("failures", _("Failures"), True),
+                ("retries", _("Retries"), True),
+                ("wait", _("Wait p50 / p95"), True),
+                ("run", _("Run p50 / p95"), True),
+            ],
+            "sort": chosen,
+        }
+
+    def _rows(self, activities: Mapping[tuple[str, str], Activity], hour: Sequence[Minute]) -> list[dict[str, Any]]:
+        by_task = add_up((task, activity) for (_queue, task), activity in activities.items())
+        queues: dict[str, set[str]] = {}
+        for queue, task in activities:
+            queues.setdefault(task, set()).add(queue)
+        ended = _ended(hour)
+        names = {task.name: task.queue_name for task in all_tasks()}
+        found = []
+        for name in {*names, *by_task}:
+            activity = by_task.get(name, Activity())
+            ratio, decided = activity.failure_ratio, activity.succeeded + activity.failed
+            query = urlencode({"task": name})
+            found.append(
+                {
+                    "name": name,
+                    "label": display.breakable(name) if name else _("(others)"),
+                    "known": name in names or not name,
+                    "queues": sorted(queues.get(name, {names[name]} if name in names else set())),
+                    "activity": activity,
+                    "rate": rate(activity.ended / max(1, len(hour))),
+                    "ended": count(activity.ended),
+                    "share": share(ratio),
+                    "failed": count(activity.failed),
+                    "level": BAD if ratio is not None and ratio >= FAILING and decided >= FEW else "",
+                    "retried": count(activity.retried),
+                    "wait": (brief(activity.wait(0.5)), brief(activity.wait(0.95))),
+                    "run": (brief(activity.run(0.5)), brief(activity.run(0.95))),
+                    "spark": sparkline(ended[name]) if name in ended else "",
+                    "results_url": self.link(TaskResult, query=query) if name else "",
+                    "dead_url": self.link(DeadTask, query=query) if name and activity.failed else "",
+                }
+            )
+        return found
+
+
+def _ended(hour: Sequence[Minute]) -> dict[str, list[float]]:
+    """How many ended in each minute that is over, by task."""
+    found: dict[str, list[float]] = {}
+    over = hour[:-1]
+    for position, minute in enumerate(over):
+        for (_queue, task), activity in minute.tasks.items():
+            found.setdefault(task, [0] * len(over))[position] += activity.ended
+    return found
