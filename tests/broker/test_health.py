@@ -79,3 +79,15 @@ def test_check_deploy_says_so(start_redis: StartRedis, settings: SettingsWrapper
     assert [message.id for message in checks.check_deployment()] == ["django_taskq.W101"]
     server.stop()
     assert [message.id for message in checks.check_deployment()] == ["django_taskq.W100"]
+
+
+def test_the_state_of_a_server_in_figures(start_redis: StartRedis) -> None:
+    server = start_redis(config={"appendonly": "yes", "maxmemory": "50mb", "maxmemory-policy": "noeviction"})
+    found = health.health_of(connections_to(server))
+    assert found.version[0].isdigit()
+    assert found.server in {"redis", "valkey"}
+    assert (found.maxmemory, found.policy, found.append_only) == (50 * 2**20, "noeviction", True)
+    assert 0 < found.memory < found.maxmemory
+    assert found.evicted == 0
+    assert found.clients >= 1
+    assert found.problems == []

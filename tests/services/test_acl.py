@@ -30,15 +30,15 @@ pytestmark = pytest.mark.services
 PRODUCER, WORKER, ADMIN = "shop-web", "shop-worker", "shop-admin"
 RULES = re.findall(r"^```acl\n(.*?)^```$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE | re.DOTALL)
 OF_PRODUCERS = {scripts.ENQUEUE, scripts.FIND, scripts.CANCEL}
-OF_ADMINS = {scripts.INSPECT, scripts.RESUME, scripts.REQUEUE}
+OF_ADMINS = {scripts.RESUME, scripts.REQUEUE, scripts.CONTROL}
 SCRIPTS = {
     PRODUCER: OF_PRODUCERS,
     WORKER: {script for script in scripts.ALL if script not in OF_ADMINS},
-    ADMIN: OF_PRODUCERS | OF_ADMINS,
+    ADMIN: OF_PRODUCERS | OF_ADMINS | {scripts.INSPECT},
 }
 CONNECTION = {"client|setname", "select", "evalsha", "script|load"}
 PLAIN = {  # what Python calls without a script
-    PRODUCER: {"subscribe", "time"},
+    PRODUCER: {"subscribe", "time", "hmget"},
     WORKER: {
         "subscribe",
         "time",
@@ -46,14 +46,17 @@ PLAIN = {  # what Python calls without a script
         "client|id",
         "client|unblock",
         "blpop",
+        "expire",
         "hget",
+        "hmget",
+        "hset",
         "smembers",
         "xack",
         "xlen",
         "xrange",
         "zrange",
     },
-    ADMIN: {"subscribe", "time", "info", "hget", "hgetall", "sadd", "xlen", "xrange", "zrange"},
+    ADMIN: {"subscribe", "time", "info", "hget", "hgetall", "hmget", "sadd", "xlen", "xrange", "zrange", "zrevrangebyscore"},
 }
 
 
