@@ -228,6 +228,11 @@ class RedisServer:
     def log(self) -> Path:
         return self.directory / "server.log"
 
+    @property
+    def appended(self) -> Path:
+        """The file that is appended to; before Redis 7 there is one only."""
+        return next(self.directory.rglob("*.incr.aof"), self.directory / "appendonly.aof")
+
     def start(self, timeout: float = 15) -> None:
         """Start it (again) with what its append-only file holds; does nothing while it is running."""
         if self.process is not None and self.process.alive:

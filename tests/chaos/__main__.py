@@ -15,6 +15,8 @@ import django
 
 from tests.servers import REAPER
 
+LEFT_OUT = "it needs PostgreSQL: python -m tests.servers --postgres -- python -m tests.chaos"
+
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description="Faults under load, and an account of every task.")
@@ -31,6 +33,8 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()
+    from django.db import connection
+
     from tests.chaos.catalogue import load_catalogue
 
     chosen = list(load_catalogue().values())
@@ -41,6 +45,9 @@ def main(arguments: list[str]) -> int:
         for chaos in chosen:
             print(f"{chaos.name:<34} {chaos.title}")
         return 0
+    for chaos in [chaos for chaos in chosen if chaos.needs not in {"", connection.vendor}]:
+        print(f"{chaos.name} is left out: {LEFT_OUT}")
+        chosen.remove(chaos)
     if not chosen:
         print(f"no fault is called {options.faults}; --list names them", file=sys.stderr)
         return 2
@@ -81,7 +88,7 @@ def run_all(options: argparse.Namespace, chosen: list) -> int:
 
 
 def run_one(chaos, seed: int, directory: Path, database: str, keep: str | None):
-    from tests.chaos.audit import Report
+    from tests.chaos.evidence import Report
     from tests.chaos.run import Run
 
     directory.mkdir(parents=True)

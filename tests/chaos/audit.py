@@ -3,96 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from tests.chaos.evidence import Books, Fault, Report
 from tests.chaos.ledger import Start
 from tests.chaos.load import KINDS
-from tests.chaos.watch import Outcome
 
+NOTED_LATE = 0.1  # seconds
 PLAIN_KINDS = {name for name, kind in KINDS.items() if kind.plain}
-
-
-@dataclass
-class Fault:
-    """Something was done, from `start` to `end` (monotonic seconds).
-
-    It may make others start again what these processes, these machines or, with `everywhere`, anybody was running. One
-    that names nobody explains no repeated start: a lost reply, for one, must not cause any.
-    """
-
-    name: str
-    start: float
-    end: float
-    pids: frozenset[int] = frozenset()
-    machines: frozenset[int] = frozenset()
-    everywhere: bool = False
-    loses: bool = False  # Redis may have forgotten what it had answered
-    until_end: bool = False  # recovery is counted from the end: before it nothing could be done
-
-    def explains(self, first: Start, second: Start) -> bool:
-        """Whether it is the reason that `second` repeats `first`."""
-        if self.start > second.at or self.end < first.at:
-            return False
-        return self.everywhere or any(
-            start.pid in self.pids or start.machine in self.machines for start in (first, second)
-        )
-
-
-@dataclass
-class Books:
-    """What the four sources say."""
-
-    sent: list[dict[str, Any]]
-    starts: list[Start]
-    ends: list[tuple[float, str]]
-    outcomes: Iterable[Outcome]
-    rows: list[tuple[str, int, str, str, int]]  # id, run, status, reason, attempts of every TaskResult
-    dead: list[tuple[str, int]]  # id and run of every dead letter
-
-
-@dataclass
-class Report:
-    """One line of the table, and what is wrong. Nothing may be."""
-
-    title: str = ""
-    seed: int = 0
-    accepted: int = 0
-    ends: Counter[str] = field(default_factory=Counter)
-    retried: int = 0
-    repeated: int = 0
-    lost: int = 0
-    forgotten: int = 0  # accepted, and gone because Redis forgot them with a fault that makes it forget
-    twice: int = 0
-    recovered: float | None = None  # seconds
-    loss_window: float | None = None  # seconds before the fault in which the oldest forgotten call was accepted
-    problems: list[str] = field(default_factory=list)
 
 
 def audit(books: Books, faults: list[Fault]) -> Report:
     """Compares everything with everything."""
     report = Report()
+    loses = [fault for fault in faults if fault.loses]
     accepted, doubtful = _promises(books, report)
     _add_unrecorded(books, accepted, report)
     ends = {id: status for id, _, status, _, _ in books.rows}
-    loses = [fault for fault in faults if fault.loses]
-    missing = accepted.keys() - ends.keys()
     report.accepted = len(accepted)
     report.ends = Counter(ends[id] for id in accepted if id in ends)
     report.retried = sum(attempts > 1 for id, _, _, _, attempts in books.rows if id in accepted)
-    if loses:
-        report.forgotten = len(missing)
-        report.loss_window = max((_window(accepted[id], loses) for id in missing), default=0.0)
-    else:
-        report.lost = len(missing)
-        for id in missing:
-            report.problems.append(f"lost: {accepted[id]['kind']} {id}, number {accepted[id]['number']}")
+    _check_missing(accepted, ends, loses, report)
     _check_strays(books, accepted, doubtful, ends, report)
-    _check_ends(books, accepted, report, forgot=bool(loses))
+    _check_ends(books, accepted, faults, report)
     _check_settlements(books, report, forgot=bool(loses))
     _check_starts(books, faults, report)
+    _check_late_starts(books, faults, report)
     report.recovered = _recovery(books, accepted, faults)
     return report
 
@@ -101,6 +38,7 @@ def _promises(books: Books, report: Report) -> tuple[dict[str, dict[str, Any]], 
     """Accepted calls by id; numbers of calls whose producer was not told what became of them."""
     accepted: dict[str, dict[str, Any]] = {}
     tried: Counter[int] = Counter()
+    owner: dict[int, str] = {}
     for line in books.sent:
         number = line["number"]
         if line["what"] == "tries":
@@ -109,10 +47,26 @@ def _promises(books: Books, report: Report) -> tuple[dict[str, dict[str, Any]], 
             tried[number] -= 1
         if line["what"] == "accepted" or (line["what"] == "again" and line["created"]):
             accepted[line["id"]] = line
+            owner[number] = line["id"]
+        elif line["what"] == "again" and line["id"] != owner.get(number, line["id"]):
+            report.problems.append(f"call {number} was told of {line['id']}, which is not its key's {owner[number]}")
     for number, count in Counter(line["number"] for line in accepted.values()).items():
         if count > 1:
             report.problems.append(f"call {number} was accepted as {count} tasks")
     return accepted, {number for number, count in tried.items() if count > 0}
+
+
+def _check_missing(accepted: dict[str, Any], ends: dict[str, str], loses: list[Fault], report: Report) -> None:
+    """Without an end: lost, unless Redis may have forgotten it."""
+    for id in accepted.keys() - ends.keys():
+        call = accepted[id]
+        spans = [_span(call, fault) for fault in loses if _span(call, fault) <= fault.loses]
+        if spans:
+            report.forgotten += 1
+            report.loss_window = max(report.loss_window or 0.0, min(spans))
+        else:
+            report.lost += 1
+            report.problems.append(f"lost: {call['kind']} {id}, number {call['number']}")
 
 
 def _add_unrecorded(books: Books, accepted: dict[str, dict[str, Any]], report: Report) -> None:
@@ -129,21 +83,26 @@ def _add_unrecorded(books: Books, accepted: dict[str, dict[str, Any]], report: R
 def _check_strays(
     books: Books, accepted: dict[str, Any], doubtful: set[int], ends: dict[str, str], report: Report
 ) -> None:
-    """Whatever ran or ended belongs to a call, and one call is one task."""
+    """Whatever ran or ended belongs to a call, and one call is one task: the one that an error named, if one did."""
     number_of = {start.id: start.number for start in books.starts}
+    named = {line["number"]: line["id"] for line in books.sent if line["what"] == "unknown" and line.get("id")}
     for id in (ends.keys() | number_of.keys()) - accepted.keys():
         if number_of.get(id) not in doubtful and (id in number_of or not doubtful):
             report.problems.append(f"nobody was told of {id} (call {number_of.get(id)}, {ends.get(id)})")
     ids_of: defaultdict[int, set[str]] = defaultdict(set)
     for id, number in number_of.items():
         ids_of[number].add(id)
+        if id not in accepted and named.get(number, id) != id:
+            report.problems.append(f"call {number} failed as {named[number]} and ran as {id}")
     for number, ids in ids_of.items():
-        if len(ids) > 1 and number not in doubtful:
+        if len(ids) > 1:
             report.problems.append(f"call {number} ran as {len(ids)} tasks")
 
 
-def _check_ends(books: Books, accepted: dict[str, dict[str, Any]], report: Report, *, forgot: bool) -> None:
-    """Each kind of task ends in the ways that it can end."""
+def _check_ends(books: Books, accepted: dict[str, dict[str, Any]], faults: list[Fault], report: Report) -> None:
+    """Each kind of task ends in the ways that it can end, after as many attempts, and a failure has its dead letter."""
+    forgot = any(fault.loses for fault in faults)
+    purged = frozenset({"cancelled"} if any(fault.cancels for fault in faults) else ())
     starts_of = Counter(start.id for start in books.starts)
     answers = {line["id"]: line["answer"] for line in books.sent if line["what"] == "cancels"}
     if not forgot:
@@ -151,15 +110,18 @@ def _check_ends(books: Books, accepted: dict[str, dict[str, Any]], report: Repor
             if answer == "not found":
                 report.problems.append(f"{id} was accepted, and not found when it was cancelled")
     dead = Counter(books.dead)
-    for id, run, status, reason, _ in books.rows:
+    for id, run, status, reason, attempts in books.rows:
         if id not in accepted:
             continue
         kind = accepted[id]["kind"]
-        allowed = KINDS[kind].ends
+        allowed = KINDS[kind].ends | purged
         if answers.get(id) is True and not forgot:
             allowed = frozenset({"cancelled"})
-        if status not in allowed and not (reason == "worker_lost" and starts_of[id] > 1):
+        buried = reason == "worker_lost" and starts_of[id] > 1
+        if status not in allowed and not buried:
             report.problems.append(f"{kind} {id} ended as {status} ({reason}), not as {', '.join(sorted(allowed))}")
+        elif attempts not in KINDS[kind].attempts and status in {"succeeded", "failed"} and not buried:
+            report.problems.append(f"{kind} {id} ended as {status} after {attempts} attempts")
         if status == "failed" and dead[id, run] != 1:
             report.problems.append(f"{kind} {id} failed in run {run} with {dead[id, run]} dead letters")
     for (id, run), count in dead.items():
@@ -178,10 +140,10 @@ def _check_settlements(books: Books, report: Report, *, forgot: bool) -> None:
         return  # a row may stem from an outcome that Redis has forgotten, and the task run to another
     last = {}
     for outcome in sorted(books.outcomes, key=lambda outcome: outcome.run):
-        last[outcome.id] = outcome.status
-    for id, _, status, _, _ in books.rows:
-        if last.get(id, status) != status:
-            report.problems.append(f"{id} was settled as {last[id]} and recorded as {status}")
+        last[outcome.id] = outcome.run, outcome.status
+    for id, run, status, _, _ in books.rows:
+        if last.get(id) != (run, status):
+            report.problems.append(f"{id} was settled as {last.get(id)} and recorded as {(run, status)}")
 
 
 def _check_starts(books: Books, faults: list[Fault], report: Report) -> None:
@@ -198,6 +160,18 @@ def _check_starts(books: Books, faults: list[Fault], report: Report) -> None:
                     f"started again without a reason, {gap:.2f} s later: {id} (call {first.number}) run {run} attempt "
                     f"{attempt}, machine {first.machine} process {first.pid}, then {second.machine}, {second.pid}"
                 )
+
+
+def _check_late_starts(books: Books, faults: list[Fault], report: Report) -> None:
+    """A run that has ended begins nowhere again, except where somebody did not hear of it."""
+    settled = {(outcome.id, outcome.run): outcome.at for outcome in books.outcomes}
+    for start in books.starts:
+        at = settled.get((start.id, start.run), start.at)
+        if at < start.at and not any(fault.within(at, start.at) and fault.reaches(start) for fault in faults):
+            report.problems.append(
+                f"started {start.at - at:.2f} s after its end: {start.id} (call {start.number}) run {start.run} "
+                f"attempt {start.attempt}, machine {start.machine} process {start.pid}"
+            )
 
 
 def _recovery(books: Books, accepted: dict[str, dict[str, Any]], faults: list[Fault]) -> float | None:
@@ -221,7 +195,6 @@ def _recovery(books: Books, accepted: dict[str, dict[str, Any]], faults: list[Fa
     return longest
 
 
-def _window(call: dict[str, Any], faults: list[Fault]) -> float:
-    """How long before the fault that made Redis forget it a call was accepted."""
-    spans = [fault.start - call["at"] for fault in faults if fault.start >= call["at"]]
-    return float(min(spans, default=0.0))
+def _span(call: dict[str, Any], fault: Fault) -> float:
+    """How long before a fault a call was accepted: infinity if after it. The answer is noted a moment after it came."""
+    return max(0.0, fault.start - call["at"]) if call["at"] <= fault.end + NOTED_LATE else float("inf")

@@ -16,17 +16,20 @@ class Chaos:
     title: str
     plan: Plan
     act: Callable[[Run], None]
+    needs: str = ""  # a database other than SQLite
 
 
 CATALOGUE: dict[str, Chaos] = {}
 
 
-def chaos(title: str, plan: Plan | None = None) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
+def chaos(
+    title: str, plan: Plan | None = None, needs: str = ""
+) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
     """Registers a fault under the name of its function."""
 
     def register(act: Callable[[Run], None]) -> Callable[[Run], None]:
         name = act.__name__.replace("_", "-")
-        CATALOGUE[name] = Chaos(name, title, plan or Plan(), act)
+        CATALOGUE[name] = Chaos(name, title, plan or Plan(), act, needs)
         return act
 
     return register

@@ -14,6 +14,7 @@ from tests.chaos.run import LIMIT, Plan, Run
 TIMES = 3
 
 IN_TASK_PROCESSES = {
+    "claim.before": "taking up room for tasks and the claim",
     "claim.after": "the reply of a claim and its first task",
     "dispatch.after": "the claim and its tasks' start",
     "run.before": "a task's preparation and its body",
@@ -22,8 +23,13 @@ IN_TASK_PROCESSES = {
     "complete.after": "a settlement and its reply",
     "retry.before": "a failed attempt and its retry",
     "retry.after": "a retry and its reply",
+    "bury.before": "a last failed attempt and its burial",
     "bury.after": "a burial and its reply",
+    "release.before": "waiting for a thread and giving back what it cannot start",
+    "release.after": "giving back what it cannot start and the reply",
+    "register.before": "its start and its registration",
     "register.after": "the registration and the first claim",
+    "pending.after": "hearing what it holds and taking it up",
 }
 IN_MAINTENANCE = {
     "lease.after": "the recorder's lease and its reading",
@@ -47,8 +53,10 @@ def killed_at(point: str, action: str = "kill") -> Callable[[Run], None]:
     return act
 
 
+STARTING = Plan(arguments=("--threads", "4", "--max-tasks", "50"))  # new ones all the time
+CROWDED = Plan(arguments=("--threads", "2"), mix={**MIX, "long": 4}, calls=250)
 for point, between in IN_TASK_PROCESSES.items():
-    plan = Plan(arguments=("--threads", "4", "--max-tasks", "50")) if point.startswith("register") else Plan()
+    plan = STARTING if point.startswith(("register", "pending")) else CROWDED if point.startswith("release") else Plan()
     register(f"killed-at-{point}", f"a task process dies between {between}", killed_at(point), plan)
 for point, between in IN_MAINTENANCE.items():
     register(f"killed-at-{point}", f"the maintenance process dies between {between}", killed_at(point))
@@ -75,6 +83,21 @@ for point in ("claim.after", "complete.before", "complete.after", "commit.after"
         stopped_at(point),
         Plan(seconds=STOPPED, calls=1500),
     )
+
+
+def supervisor_dies_at(point: str) -> Callable[[Run], None]:
+    def act(run: Run) -> None:
+        run.pause(0.5, 1.5)
+        machine = run.some_machine()
+        machine.expected_codes = {-signal.SIGKILL}
+        run.wait_fired(run.arm(point, machine=machine))
+        run.add_machine()
+
+    return act
+
+
+for point, between in {"beat.before": "two beats", "beat.after": "a beat and its reply"}.items():
+    register(f"killed-at-{point}", f"a supervisor dies between {between}", supervisor_dies_at(point))
 
 
 def reclaim_interrupted(run: Run) -> None:
@@ -108,6 +131,7 @@ def dying_while_trimming(run: Run) -> None:
         armed = run.arm(point)
         run.producer("requeue").wait(30)
         run.wait_fired(armed)
+    run.load.stopping = True
     run.load_thread.join(60)
     run.pause(2.0)
     run.producer("requeue").wait(30)
@@ -115,7 +139,7 @@ def dying_while_trimming(run: Run) -> None:
 
 register(
     "dying-while-trimming", "outcomes are trimmed and tasks requeued, while whoever does it dies", dying_while_trimming,
-    Plan(seconds=8.0, calls=800, mix={**MIX, "fails_once": 10}, constants={"window": 1.0, "lease": 1.0}),
+    Plan(seconds=60.0, calls=4000, mix={**MIX, "fails_once": 10}, constants={"window": 1.0, "lease": 1.0}),
 )  # fmt: skip
 register(
     "reclaim-interrupted", "a task process dies, and its supervisor while handing on what it held", reclaim_interrupted,

@@ -8,7 +8,8 @@ import signal
 from tests.chaos import ledger
 from tests.chaos.catalogue import chaos
 from tests.chaos.load import MIX
-from tests.chaos.run import LIMIT, Machine, Plan, Run
+from tests.chaos.machine import Machine
+from tests.chaos.run import LIMIT, Plan, Run
 from tests.servers import wait_for
 
 TWO_EACH = ("--processes", "2", "--threads", "4")
@@ -185,7 +186,33 @@ def crashing_tasks(run: Run) -> None:
 
 @chaos("processes are replaced all the time (--max-tasks 40)", Plan(arguments=("--threads", "4", "--max-tasks", "40")))
 def recycled(run: Run) -> None:
-    run.pause(0.0)
+    run.expect("no process was replaced", lambda: len({start.pid for start in run.books.starts()}) > 2)
+
+
+@chaos("processes are replaced for their memory (--max-memory 150)", Plan(
+    arguments=("--threads", "4", "--max-memory", "150"), mix={**MIX, "grows": 5}
+))  # fmt: skip
+def recycled_for_memory(run: Run) -> None:
+    run.expect("no process was replaced", lambda: len({start.pid for start in run.books.starts()}) > 2)
+
+
+@chaos("a task holds the interpreter's lock for longer than the limit: nobody takes its process for dead", Plan(
+    arguments=TWO_EACH, calls=900, seconds=20.0, patience=90.0
+))  # fmt: skip
+def lock_held(run: Run) -> None:
+    run.pause(0.5, 1.5)
+    with run.fault("lock held"):
+        run.load.send("hogs", 200_000, run.chance)
+        run.load_thread.join(60)
+
+
+@chaos("a machine's clock is put an hour ahead, another's an hour back, and both right again", Plan(seconds=6.0))
+def clocks_stepped(run: Run) -> None:
+    for seconds in (3600.0, -3600.0, 0.0):
+        run.pause(0.8, 1.2)
+        with run.fault("clock"):
+            for machine, sign in zip(run.machines, (1, -1), strict=True):
+                machine.step_clock(sign * seconds)
 
 
 @chaos("a producer is killed between the sending and the answer")

@@ -39,10 +39,14 @@ def _cancelled(number: int, chance: random.Random) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """How a call is made, and how it may end. `plain`: it is due at once and runs once, if nothing happens."""
+    """How a call is made, how it may end, and after how many attempts. A loss is no attempt.
+
+    `plain`: it is due at once and runs once, if nothing happens.
+    """
 
     send: Callable[[int, random.Random], Any]
     ends: frozenset[str] = OK
+    attempts: frozenset[int] = frozenset({1})
     plain: bool = False
 
 
@@ -51,8 +55,10 @@ KINDS = {
     "works": Kind(lambda number, chance: tasks.works.delay(number, chance.uniform(0.05, 0.3)), plain=True),
     "waits": Kind(lambda number, chance: tasks.waits.delay(number, chance.uniform(0.05, 0.3)), plain=True),
     "long": Kind(lambda number, _: tasks.works.delay(number, 3.0), plain=True),
-    "stumbles": Kind(lambda number, chance: tasks.stumbles.delay(number, chance.randint(1, 2))),
-    "fails": Kind(lambda number, _: tasks.fails.delay(number), frozenset({"failed"})),
+    "stumbles": Kind(
+        lambda number, chance: tasks.stumbles.delay(number, chance.randint(1, 2)), attempts=frozenset({2, 3})
+    ),
+    "fails": Kind(lambda number, _: tasks.fails.delay(number), frozenset({"failed"}), frozenset({2})),
     "fails_once": Kind(lambda number, _: tasks.fails_once.delay(number), OK | {"failed"}),
     "gives_up": Kind(lambda number, _: tasks.gives_up.delay(number), frozenset({"discarded"})),
     "later": Kind(_later),
@@ -63,12 +69,15 @@ KINDS = {
     "overruns": Kind(
         lambda number, chance: chance.choice([tasks.overruns, tasks.overruns_async]).delay(number),
         frozenset({"failed"}),
+        frozenset({1, 2}),
     ),
     "unrecorded": Kind(lambda number, _: tasks.quick.using(record="failures").delay(number), plain=True),
     "burst": Kind(lambda number, _: tasks.quick.delay_many([((number,), {})]), plain=True),
     "keyed": Kind(lambda number, _: tasks.quick.using(idempotency_key=f"key-{number}").delay(number)),
     "cancelled": Kind(_cancelled, OK | {"cancelled"}),
     "expires": Kind(lambda number, _: tasks.quick.using(expires=0.05).delay(number), OK | {"expired"}),
+    "hogs": Kind(lambda number, _: tasks.hogs.delay(number), plain=True),
+    "grows": Kind(lambda number, _: tasks.grows.delay(number), plain=True),
     "crashes": Kind(
         lambda number, chance: tasks.crashes.delay(number, chance.choice(["exit", "segfault", "kill"])), plain=True
     ),
@@ -113,17 +122,17 @@ class Load:
                 self._burst(list(range(number, number + BURST)))
                 number += BURST
                 continue
-            handle = self._send(kind, number, chance)
+            handle = self.send(kind, number, chance)
             if handle is not None and kind == "cancelled":
                 heapq.heappush(self._to_cancel, (time.monotonic() + chance.uniform(0.0, 0.4), number, handle))
             if handle is not None and kind == "keyed":
-                self._send(kind, number, chance, "again")
+                self.send(kind, number, chance, "again")
             number += 1
         while self._to_cancel:
             time.sleep(max(0.0, self._to_cancel[0][0] - time.monotonic()))
             self._cancel_due(time.monotonic())
 
-    def _send(self, kind: str, number: int, chance: random.Random, word: str = "accepted") -> TaskHandle[Any] | None:
+    def send(self, kind: str, number: int, chance: random.Random, word: str = "accepted") -> TaskHandle[Any] | None:
         self._note("tries", number, kind)
         try:
             handle: TaskHandle[Any] = KINDS[kind].send(number, chance)

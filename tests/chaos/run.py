@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,21 +19,18 @@ import redis
 from django.test import override_settings
 
 from django_taskq.broker import Broker
-from django_taskq.broker.keys import Keys
 from django_taskq.broker.scripts import Script
 from django_taskq.conf import read_settings
 from django_taskq.models import DeadTask, TaskResult
-from tests.chaos import ledger, points
-from tests.chaos.audit import Books, Fault, Report, audit
+from tests.chaos import account, ledger, points
+from tests.chaos.evidence import Fault, Report
 from tests.chaos.load import MIX, Load
+from tests.chaos.machine import KEYS, NAMESPACE, Machine
 from tests.chaos.proxy import Cut, Proxy
 from tests.chaos.watch import Watcher
-from tests.servers import REAPER, ROOT, RedisServer, WorkerProcess, wait_for
+from tests.servers import REAPER, ROOT, RedisServer, wait_for
 
-NAMESPACE = "chaos"
-KEYS = Keys(NAMESPACE)
 LIMIT = 15.0  # seconds without a beat until a worker is dead, unless the plan says otherwise
-LAST_STEPS = 0.1  # seconds
 PRODUCER = -1  # number of the machine where extra producers run
 
 
@@ -52,32 +49,6 @@ class Plan:
     patience: float = 60.0  # seconds it may take to end everything, beyond the limit
 
 
-class Machine:
-    """One `manage.py taskq_worker`, its process group, and its way to Redis."""
-
-    def __init__(self, run: Run, number: int) -> None:
-        self.run, self.number = run, number
-        self.proxy = Proxy("127.0.0.1", run.server.port, seed=run.seed + number)
-        self.process = WorkerProcess(
-            run.plan.arguments, run.books.directory / f"worker-{number}.log", run.environment(self), run.registered
-        )
-        self.expected_codes = {0}
-
-    def workers(self) -> dict[str, int]:
-        """Its registered task processes: worker id -> process id."""
-        with self.run.server.client(decode_responses=True) as client:
-            return {name: int(pid) for name in self.process.ids if (pid := client.hget(KEYS.worker(name), "pid"))}
-
-    def task_pids(self) -> list[int]:
-        return list(self.workers().values())
-
-    def maintenance_pid(self) -> int:
-        """The child that is registered as no worker; waits for it where it is being replaced."""
-        return wait_for(
-            lambda: next((pid for pid in self.process.children() if pid not in self.task_pids()), 0), 5, "maintenance"
-        )
-
-
 class Run:
     """`with Run(...) as run: run.start() ... report = run.finish()`."""
 
@@ -88,7 +59,8 @@ class Run:
         self.machines: list[Machine] = []
         self.faults: list[Fault] = []
         self.problems: list[str] = []
-        self._cuts: list[Cut] = []
+        self.expectations: list[tuple[str, Callable[[], bool]]] = []
+        self.cuts: list[Cut] = []
         self._stack = contextlib.ExitStack()
 
     # --- beginning and end --------------------------------------------------------------------------------------------
@@ -122,10 +94,15 @@ class Run:
         started = [self.add_machine() for _ in range(self.plan.machines)]
         plan = self.plan
         self.load = Load(self.books, self.seed, plan.calls, plan.seconds, plan.mix)
-        self.watcher = Watcher(self.server, KEYS.outcomes)
+        self.watcher = Watcher(self.server, KEYS)
         for machine in started:
             machine.process.wait_until_ready(self.processes)
         self.load_thread = self.load.start()
+
+    @property
+    def limit(self) -> float:
+        """Seconds without a beat until a worker is dead."""
+        return self.plan.constants.get("limit", LIMIT)
 
     @property
     def processes(self) -> int:
@@ -185,7 +162,7 @@ class Run:
     def cut(self, script: str, *, deliver: bool) -> Cut:
         """Cuts the connection on which somebody next calls a script, before or after the call has arrived."""
         cut = Cut(Script(script).sha.encode(), deliver)
-        self._cuts.append(cut)
+        self.cuts.append(cut)
         for proxy in self.proxies():
             proxy.cut(cut)
         return cut
@@ -216,109 +193,16 @@ class Run:
         REAPER.watch(process.pid)
         return process
 
-    # --- the account --------------------------------------------------------------------------------------------------
+    def heard(self, *codes: str) -> None:
+        """A problem unless Redis has answered somebody with each of these errors since it was started."""
+        with self.server.client() as client:
+            told = {name.removeprefix("errorstat_") for name in client.info("errorstats")}
+        self.problems += [f"nobody heard {code}, only {sorted(told)}" for code in codes if code not in told]
+
+    def expect(self, problem: str, holds: Callable[[], bool]) -> None:
+        """A problem unless it holds when all is over: a fault that nobody noticed proves nothing."""
+        self.expectations.append((problem, holds))
 
     def finish(self) -> Report:
-        """Waits until nothing is left to do, stops the workers, and compares the books."""
-        self.load_thread.join(120)
-        if self.load.error is not None:
-            raise self.load.error
-        points.disarm(self.books)
-        for cut in self._cuts:
-            cut.hit.set()
-        self._note_points()
-        limit = self.plan.constants.get("limit", LIMIT)
-        try:
-            wait_for(self._nothing_left, self.plan.patience + limit, self._what_is_left, interval=0.1)
-            wait_for(self._only_the_living, limit + 10, lambda: f"an end of {self._register()}", interval=0.1)
-        except AssertionError as error:
-            self.problems.append(str(error))
-        for machine in self.alive():  # one that is still starting would not hear SIGTERM as a worker does
-            machine.process.wait_until_ready()
-        self._stop()
-        forgets = any(fault.loses for fault in self.faults)
-        gone = self.watcher.finish(forgets=forgets)
-        if gone and not forgets and "window" not in self.plan.constants:
-            self.problems.append(f"{len(gone)} outcomes have vanished from the stream")
-        self.problems += self._left_behind()
-        report = audit(self._read_books(), self.faults)
-        report.seed = self.seed
-        report.problems += self.problems
-        return report
-
-    def _nothing_left(self) -> bool:
-        try:
-            with self.server.client(socket_timeout=2) as client:
-                locations = client.hvals(KEYS.index)
-            return all(location[:1] == b"o" for location in locations) and self.broker.recorder_lag() == 0
-        except (redis.RedisError, OSError):
-            return False
-
-    def _what_is_left(self) -> str:
-        with self.server.client() as client:
-            index = client.hgetall(KEYS.index)
-            held = [location for location in index.values() if location[:1] != b"o"]
-            return f"an end: {len(held)} of {len(index)} tasks are on their way, {held[:5]}; {self._register()}"
-
-    def _register(self) -> dict[Any, float]:
-        with self.server.client(decode_responses=True) as client:
-            return dict(client.zrange(KEYS.workers, 0, -1, withscores=True))
-
-    def _only_the_living(self) -> bool:
-        """Whoever is gone has left the register."""
-        alive = [machine.process.pid for machine in self.alive()]
-        return all(any(f"-{pid}-" in name for pid in alive) for name in self._register())
-
-    def _stop(self) -> None:
-        """All at once, in good order."""
-        for machine in self.alive():
-            machine.process.signal(signal.SIGTERM)
-        for machine in self.machines:
-            try:
-                code = machine.process.wait(20)
-            except AssertionError:
-                self.problems.append(f"machine {machine.number} did not stop within 20 s")
-                continue
-            if code not in machine.expected_codes:
-                self.problems.append(f"machine {machine.number} ended with exit code {code}")
-
-    def _left_behind(self) -> list[str]:
-        """Trims what is recorded; then only what is documented to stay may be in Redis."""
-        with self.server.client(decode_responses=True) as client:
-            client.hdel(KEYS.recorder, "owner", "until")
-            self.broker.recorder_lease("audit", 60_000)
-            while self.broker.trim("audit", 0, 0, 0):
-                continue
-            permanent = {KEYS.totals, KEYS.recorder}
-            left = [key for key in client.scan_iter(count=1000) if key not in permanent]
-            left = [key for key in left if client.ttl(key) < 0]
-            if KEYS.outcomes in left and not client.xlen(KEYS.outcomes):
-                left.remove(KEYS.outcomes)
-            return [f"left behind in Redis: {key} ({client.type(key)})" for key in left]
-
-    def _note_points(self) -> None:
-        """Faults that processes did to themselves (and tasks to theirs)."""
-        limit = self.plan.constants.get("limit", LIMIT)
-        for line in points.fired(self.books):
-            # Its other threads go on between the line in the book and the signal.
-            end, scope = line["at"] + LAST_STEPS, {}
-            if line["action"] == "kill":
-                scope = {"pids": frozenset({line["pid"]})}
-            elif line["action"] == "kill machine":
-                scope = {"machines": frozenset({line["machine"]})}
-            elif line["action"] == "stop":
-                end += line["seconds"]
-                if line["seconds"] > limit - 2:
-                    scope = {"machines": frozenset({line["machine"]})}
-            self.faults.append(Fault(f"{line['action']} at {line['point']}", line["at"], end, **scope))
-
-    def _read_books(self) -> Books:
-        rows = TaskResult.objects.values_list("id", "run", "status", "reason", "attempts")
-        return Books(
-            sent=list(ledger.read(self.books.sent)),
-            starts=self.books.starts(),
-            ends=self.books.ends(),
-            outcomes=list(self.watcher.seen.values()),
-            rows=[(str(id), *rest) for id, *rest in rows],
-            dead=[(str(id), run) for id, run in DeadTask.objects.values_list("task_id", "run")],
-        )
+        """Waits until nothing is left to do, stops the workers, and compares the books (account.py)."""
+        return account.finish(self)

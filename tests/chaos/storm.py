@@ -90,7 +90,7 @@ FAULTS: list[Callable[[Run], None]] = [
     stop_task_process, replace_machine, retire_machine, kill_supervisor, kill_maintenance, lose_replies, lose_replies,
     kill_at_points, kill_at_points, partition, slow_network, flush_scripts,
     lambda run: kill_task_process(run, run.some_machine()),
-    lambda run: kill_redis(run, loses=False),
+    lambda run: kill_redis(run),
     lambda run: freeze_redis(run, 2.0),
     lambda run: fill_redis(run, 1.0),
     lambda run: lock_database(run, 2.0),

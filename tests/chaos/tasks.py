@@ -15,6 +15,8 @@ from django_taskq import Discard, current_task, task
 from tests.chaos import ledger
 
 SOON = [0.1]  # seconds until the next attempt
+HOGGED = 18  # seconds: longer than the limit without a beat
+MEMORY: list[bytes] = []
 
 
 @contextmanager
@@ -87,6 +89,20 @@ async def overruns_async(number: int) -> None:
 def gives_up(number: int) -> None:
     with kept(number):
         raise Discard("as agreed")
+
+
+@task
+def hogs(number: int) -> None:
+    """Keeps the interpreter's lock: no other thread of its process takes a step."""
+    with kept(number):
+        ctypes.PyDLL(None).sleep(HOGGED)
+
+
+@task
+def grows(number: int) -> None:
+    """Its process has 20 MB more from now on."""
+    with kept(number):
+        MEMORY.append(b"x" * 20_000_000)
 
 
 @task

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.audit import Books, Fault, Report, audit
+from tests.chaos.audit import audit
+from tests.chaos.evidence import Books, Fault, Report
 from tests.chaos.ledger import Start
 
 
@@ -16,6 +17,7 @@ class Settled:
     id: str
     run: int = 1
     status: str = "succeeded"
+    at: float = 12.0
 
 
 def start(at: float, number: int = 1, pid: int = 10, machine: int = 0, attempt: int = 1) -> Start:
@@ -54,9 +56,16 @@ def test_an_accepted_task_without_an_end_is_lost() -> None:
 
 
 def test_what_redis_forgot_with_a_fault_that_makes_it_forget_is_counted_apart() -> None:
-    report = audit(books(sent=sent(at=9.5), rows=[], outcomes=[]), [Fault("kill -9", 10.0, 10.2, loses=True)])
+    report = audit(books(sent=sent(at=9.5), rows=[], outcomes=[]), [Fault("kill -9", 10.0, 10.2, loses=2.0)])
     assert report.problems == []
     assert (report.lost, report.forgotten, report.loss_window) == (0, 1, pytest.approx(0.5))
+
+
+def test_what_was_accepted_earlier_than_redis_may_forget_is_lost() -> None:
+    report = audit(books(sent=sent(at=7.5), rows=[], outcomes=[]), [Fault("kill -9", 10.0, 10.2, loses=2.0)])
+    assert only_problem(report).startswith("lost: quick id-1")
+    report = audit(books(sent=sent(at=11.0), rows=[], outcomes=[]), [Fault("kill -9", 10.0, 10.2, loses=2.0)])
+    assert report.lost == 1
 
 
 def test_two_outcomes_of_one_run() -> None:
@@ -67,16 +76,25 @@ def test_two_outcomes_of_one_run() -> None:
 
 def test_a_row_that_says_otherwise_than_the_outcome() -> None:
     report = audit(books(sent=sent(kind="expires"), outcomes=[Settled("id-1", status="expired")]), [])
-    assert only_problem(report) == "id-1 was settled as expired and recorded as succeeded"
+    assert only_problem(report) == "id-1 was settled as (1, 'expired') and recorded as (1, 'succeeded')"
+
+
+def test_a_row_without_an_outcome() -> None:
+    assert only_problem(audit(books(outcomes=[]), [])) == "id-1 was settled as None and recorded as (1, 'succeeded')"
+
+
+def test_a_row_of_an_earlier_run() -> None:
+    assert "settled as (2, 'succeeded')" in only_problem(audit(books(outcomes=[Settled("id-1", run=2)]), []))
 
 
 def test_an_end_that_the_task_cannot_have() -> None:
-    report = audit(books(rows=[("id-1", 1, "discarded", "", 1)], outcomes=[]), [])
+    report = audit(books(rows=[("id-1", 1, "discarded", "", 1)], outcomes=[Settled("id-1", status="discarded")]), [])
     assert only_problem(report).startswith("quick id-1 ended as discarded")
 
 
 def test_a_failure_without_its_dead_letter() -> None:
-    failed = {"sent": sent(kind="fails"), "rows": [("id-1", 1, "failed", "failed", 2)], "outcomes": []}
+    failed = {"sent": sent(kind="fails"), "rows": [("id-1", 1, "failed", "failed", 2)],
+              "outcomes": [Settled("id-1", status="failed")]}  # fmt: skip
     assert "with 0 dead letters" in only_problem(audit(books(**failed), []))
     assert audit(books(**failed, dead=[("id-1", 1)]), []).problems == []
 
@@ -102,12 +120,45 @@ def test_a_repeated_start_needs_a_fault_between_the_two() -> None:
         assert audit(twice, [unrelated]).problems, unrelated.name
 
 
+def test_a_start_after_the_end_needs_a_fault_that_reaches_it() -> None:
+    late = books(outcomes=[Settled("id-1", at=1.5)])
+    assert only_problem(audit(late, [])).startswith("started 0.50 s after its end: id-1")
+    assert audit(late, [Fault("stopped", 1.0, 1.9, pids=frozenset({10}))]).problems == []
+    assert audit(late, [Fault("stopped", 1.0, 1.9, pids=frozenset({11}))]).problems
+    assert audit(late, [Fault("stopped", 1.0, 1.4, pids=frozenset({10}))]).problems
+
+
+def test_a_loss_that_used_up_an_attempt() -> None:
+    report = audit(books(rows=[("id-1", 1, "succeeded", "", 2)]), [])
+    assert only_problem(report) == "quick id-1 ended as succeeded after 2 attempts"
+
+
+def test_a_purge_may_cancel_anything() -> None:
+    cancelled = books(rows=[("id-1", 1, "cancelled", "purged", 1)], outcomes=[Settled("id-1", status="cancelled")])
+    assert "ended as cancelled" in only_problem(audit(cancelled, []))
+    assert audit(cancelled, [Fault("purge", 1.0, 2.0, cancels=True)]).problems == []
+
+
+def test_a_key_whose_second_call_is_told_of_another_task() -> None:
+    again = {"what": "again", "id": "id-2", "created": False, "number": 1, "kind": "keyed", "at": 1.1}
+    report = audit(books(sent=[*sent(kind="keyed"), sent()[0], again]), [])
+    assert only_problem(report) == "call 1 was told of id-2, which is not its key's id-1"
+
+
+def test_an_error_names_the_task_that_it_may_have_sent() -> None:
+    tried = [sent()[0], {"what": "unknown", "number": 1, "kind": "quick", "at": 1.1, "id": "id-9"}]
+    assert only_problem(audit(books(sent=tried), [])) == "call 1 failed as id-9 and ran as id-1"
+
+
 def test_the_next_attempt_is_not_a_repeated_start() -> None:
-    assert audit(books(starts=[start(2.0), start(4.0, attempt=2)]), []).problems == []
+    stumbled = books(
+        sent=sent(kind="stumbles"), starts=[start(2.0), start(4.0, attempt=2)], rows=[("id-1", 1, "succeeded", "", 2)]
+    )
+    assert audit(stumbled, []).problems == []
 
 
 def test_a_task_that_nobody_sent() -> None:
-    assert only_problem(audit(books(sent=[], outcomes=[]), [])) == "nobody was told of id-1 (call 1, succeeded)"
+    assert only_problem(audit(books(sent=[]), [])) == "nobody was told of id-1 (call 1, succeeded)"
 
 
 def test_a_producer_that_was_not_told_may_have_sent_it() -> None:
@@ -133,7 +184,8 @@ def test_recovery_lasts_until_the_last_task_that_was_on_its_way_has_started() ->
     rows = [(f"id-{number}", 1, "succeeded", "", 1) for number in (1, 2, 3)]
     ends = [(7.1, "id-1"), (8.0, "id-2"), (11.1, "id-3")]
     killed = Fault("kill", 3.0, 3.5, pids=frozenset({10}))
-    run = books(sent=calls, starts=starts, rows=rows, ends=ends)
+    outcomes = [Settled(f"id-{number}") for number in (1, 2, 3)]
+    run = books(sent=calls, starts=starts, rows=rows, ends=ends, outcomes=outcomes)
     assert audit(run, [killed]).recovered == pytest.approx(4.0)
     killed.until_end = True
     assert audit(run, [killed]).recovered == pytest.approx(3.5)

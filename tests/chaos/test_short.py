@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.audit import Report
 from tests.chaos.catalogue import load_catalogue
+from tests.chaos.evidence import Report
 from tests.chaos.run import Run
 from tests.conftest import database_url
 

@@ -1,11 +1,17 @@
-"""Reads the outcome stream as it grows, from a cursor of its own: the recorder's word is not taken for it."""
+"""Looks into Redis while a run lasts: what is settled, from a cursor of its own, and who is a consumer.
+
+The recorder's word is not taken for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 
 import redis
 
+from django_taskq.broker.keys import Keys
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.outcome import decode_outcome
 from tests.servers import RedisServer
@@ -14,37 +20,53 @@ EVERY = 0.05  # seconds
 
 
 class Outcome:
-    """What was settled, as the stream says."""
+    """What was settled, as the stream says, and when that was seen."""
 
-    __slots__ = ("id", "run", "status")
+    __slots__ = ("at", "id", "run", "status")
 
     def __init__(self, blob: bytes) -> None:
-        outcome = decode_outcome(blob)
+        outcome, self.at = decode_outcome(blob), time.monotonic()
         self.id, self.run, self.status = id_to_str(outcome.id), outcome.run, outcome.status
 
 
 class Watcher:
-    """`seen`: entry -> outcome, of every settlement that Redis has not forgotten (a kill -9 can make it forget)."""
+    """`seen`: entry -> outcome, of every settlement that Redis has not forgotten (a kill -9 can make it forget).
 
-    def __init__(self, server: RedisServer, stream: str) -> None:
-        self._server, self._stream = server, stream
+    `strays`: consumers that were found in a lane's group after their worker had left the register.
+    """
+
+    def __init__(self, server: RedisServer, keys: Keys) -> None:
+        self._server, self._keys = server, keys
         self._cursor = "0-0"
         self._stopping = threading.Event()
         self.seen: dict[str, Outcome] = {}
+        self.strays: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="chaos-watch", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        client = self._server.client(socket_timeout=2)
+        client, suspects = self._server.client(socket_timeout=2), set[str]()
         while not self._stopping.wait(EVERY):
             try:
                 self._read(client)
+                # In this order: a worker is in the register before it is in a lane, and stays there longer.
+                consumers = self._consumers(client)
+                self.strays |= suspects & consumers
+                suspects = consumers - {name.decode() for name in client.zrange(self._keys.workers, 0, -1)}
             except (redis.RedisError, OSError):
-                continue
+                suspects = set()
         client.close()
 
+    def _consumers(self, client: redis.Redis) -> set[str]:
+        """Of all lanes that there are at this moment."""
+        found = set()
+        for lane in client.scan_iter(f"{self._keys.lane_prefix}*", count=1000):
+            with contextlib.suppress(redis.ResponseError):  # it is gone, or has no group
+                found |= {consumer["name"].decode() for consumer in client.xinfo_consumers(lane, "workers")}
+        return found - {"returned"}
+
     def _read(self, client: redis.Redis) -> None:
-        while entries := client.xrange(self._stream, f"({self._cursor}", "+", 1000):
+        while entries := client.xrange(self._keys.outcomes, f"({self._cursor}", "+", 1000):
             for entry, fields in entries:
                 self._cursor = entry.decode()
                 self.seen[self._cursor] = Outcome(fields[b"o"])
@@ -58,7 +80,7 @@ class Watcher:
         self._thread.join(5)
         with self._server.client() as client:
             self._read(client)
-            kept = {entry.decode() for entry, _ in client.xrange(self._stream)}
+            kept = {entry.decode() for entry, _ in client.xrange(self._keys.outcomes)}
         gone = [entry for entry in self.seen if entry not in kept]
         if forgets:
             for entry in gone:
