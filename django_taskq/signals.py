@@ -11,10 +11,11 @@ task_failed      task_id, queue, attempt, duration, error, reason   once settled
 task_cancelled   task_id, queue, attempt, reason                    once settled
 worker_started   queues                                             the supervisor
 worker_stopped                                                      the supervisor
-operator_action  user, target, count                                the admin, once somebody has done something
+operator_action  user, target, count                                admin and API, once somebody has done something
 
 The sender of operator_action says what was done: "pause", "resume", "purge", "cancel", "quiet", "stop", "requeue",
-"discard" and the like; `target` names the queue, worker, task or row ("" for many), `count` how many were touched.
+"discard", "submit" and the like; `target` names the queue, worker, task or row ("" for many), `count` how many were
+touched.
 
 `task_id` is a string, `error` the exception or None, `context` the TaskContext; durations and
 delays are seconds. Take **kwargs: more may be added.

@@ -14,5 +14,5 @@ urlpatterns = [
         for route_path, methods in views.by_path().items()
         for name in [next(iter(methods.values())).name]
     ),
-    re_path("", views.unknown_view),
+    re_path(r"^(?P<rest>[\s\S]*)$", views.unknown_view),
 ]

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from django_taskq.api.auth import Actor
 from django_taskq.api.convert import EPOCH, as_utc, attempts, for_database, redacted, utc
 from django_taskq.api.errors import not_found
-from django_taskq.api.log import log
+from django_taskq.api.log import Target, log
 from django_taskq.api.paging import Key, Micros, clamp, decode_cursor, encode_cursor
 from django_taskq.api.schemas_dead import (
     DeadLetter,
@@ -66,7 +66,7 @@ def requeue(actor: Actor, id: int) -> Requeued:
     """Starts a new run, under the same task id. Called twice, sent once."""
     row = _get(id)
     sent = requeue_one(row) is Verdict.SENT
-    log(actor, DeadTask, row.pk, str(row), "Requeued." if sent else "Had been requeued before.")
+    log(actor, "requeue", Target(DeadTask, row.pk, str(row)), "Requeued.", count=sent)
     return Requeued(row.pk, row.task_id, sent)
 
 
@@ -74,7 +74,7 @@ def discard(actor: Actor, id: int) -> Discarded:
     """Marks it as dealt with. Nothing is sent."""
     row = _get(id)
     changed = discard_one(row)
-    log(actor, DeadTask, row.pk, str(row), "Discarded." if changed else "Was dead no longer.")
+    log(actor, "discard", Target(DeadTask, row.pk, str(row)), "Discarded.", count=changed)
     return Discarded(row.pk, changed)
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import fields
 from django_taskq.api.auth import Actor
 from django_taskq.api.dead import matching
 from django_taskq.api.errors import ApiError
-from django_taskq.api.log import log
+from django_taskq.api.log import Target, log
 from django_taskq.api.paging import Key, clamp, decode_cursor, encode_cursor
 from django_taskq.api.schemas_dead import Batch, DiscardedBatch, Filter, Refusal, RequeuedBatch
 from django_taskq.models import DeadTask
@@ -38,8 +38,7 @@ def requeue(actor: Actor, body: Batch) -> RequeuedBatch:
     try:
         requeue_many(part.keys, summary)
     finally:
-        if summary.sent:
-            log(actor, DeadTask, None, _counted(summary.sent), "Requeued.")
+        log(actor, "requeue", _counted(summary.sent), "Requeued.", count=summary.sent)
     refused = [Refusal(reason, count) for reason, count in summary.refused.most_common(SHOWN)]
     return RequeuedBatch(len(part.keys), summary.sent, summary.before, refused, part.following)
 
@@ -48,8 +47,7 @@ def discard(actor: Actor, body: Batch) -> DiscardedBatch:
     """Marks a batch of what matches as dealt with."""
     part = _part(body)
     count = discard_many(part.keys)
-    if count:
-        log(actor, DeadTask, None, _counted(count), "Discarded.")
+    log(actor, "discard", _counted(count), "Discarded.", count=count)
     return DiscardedBatch(len(part.keys), count, part.following)
 
 
@@ -67,5 +65,5 @@ def _part(body: Batch) -> Part:
     return Part(keys[:limit], following)
 
 
-def _counted(count: int) -> str:
-    return f"{count} dead letter{'s' if count != 1 else ''}"
+def _counted(count: int) -> Target:
+    return Target(DeadTask, None, f"{count} dead letter{'s' if count != 1 else ''}")

@@ -17,7 +17,6 @@ from django_taskq.conf import get_settings
 ROOM = 65_536  # bytes that a body may take beside the arguments
 MOST_KEY = 2**63 - 1
 LONGEST_NAME = 255
-_NOT_JSON = ApiError(415, "unsupported_media_type", "Send JSON, as Content-Type: application/json.")
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -41,7 +40,7 @@ def arguments(request: HttpRequest, route: Route, path: dict[str, str]) -> dict[
 def refuse_multipart(request: HttpRequest) -> None:
     """Before anything (the check of the CSRF token, for one) looks for form fields in the body and uses it up."""
     if request.content_type == "multipart/form-data":
-        raise _NOT_JSON
+        raise _not_json()
 
 
 def _from_path(text: str, kind: Any) -> Any:
@@ -77,16 +76,22 @@ def _from_body(request: HttpRequest, kind: Any) -> Any:
     if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
         raise ApiError(413, "payload_too_large", f"The body is larger than {limit:,} bytes.")
     raw = request.body
-    if kind is None and not raw:
-        return None
+    if not raw:
+        if kind is None:
+            return None
+        raise ApiError(400, "invalid_body", "This needs a body of JSON.")
     if request.content_type != "application/json":
-        raise _NOT_JSON
+        raise _not_json()
     try:
         return _decoder(NoQuery if kind is None else kind).decode(raw)
     except msgspec.ValidationError as error:
         raise ApiError(400, "invalid_body", f"The body is wrong: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"The body is not JSON: {error}") from error
+
+
+def _not_json() -> ApiError:
+    return ApiError(415, "unsupported_media_type", "Send JSON, as Content-Type: application/json.")
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django_taskq.api.auth import Actor
 from django_taskq.api.convert import utc
 from django_taskq.api.errors import not_found
-from django_taskq.api.log import log
+from django_taskq.api.log import Target, log
 from django_taskq.api.paging import by_name
 from django_taskq.api.schemas import Page, Paused, Purged, Queue, Queues
 from django_taskq.broker import get_broker
@@ -50,10 +50,11 @@ def purge(actor: Actor, queue: str) -> Purged:
     try:
         inspector.purge(queue, progress=progress)
     except _Enough:
-        more = True
+        [left] = inspector.queues([queue])
+        more = left.ready + left.scheduled > 0
     finally:
         count = counts[-1] if counts else 0
-        log(actor, QueueModel, queue, f"queue {queue}", f"Purged: {count} cancelled.")
+        log(actor, "purge", _target(queue), f"Purged: {count} cancelled.", count=count)
     return Purged(queue, count, more)
 
 
@@ -64,7 +65,8 @@ class _Enough(Exception):
 def _set(actor: Actor, queue: str, *, paused: bool) -> Paused:
     inspector = _inspector(queue)
     changed = (inspector.pause if paused else inspector.resume)(queue)
-    log(actor, QueueModel, queue, f"queue {queue}", "Paused." if paused else "Resumed.")
+    action, message = ("pause", "Paused.") if paused else ("resume", "Resumed.")
+    log(actor, action, _target(queue), message, count=changed)
     return Paused(queue, paused, changed)
 
 
@@ -72,6 +74,10 @@ def _inspector(queue: str) -> Inspector:
     if queue not in get_settings().queues:
         raise not_found(f"No queue {queue!r} is declared.", "unknown_queue")
     return Inspector(get_broker())
+
+
+def _target(queue: str) -> Target:
+    return Target(QueueModel, queue, f"queue {queue}")
 
 
 def _described(state: QueueState) -> Queue:

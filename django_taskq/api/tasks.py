@@ -12,7 +12,7 @@ from msgspec import UNSET
 from django_taskq.api.auth import Actor
 from django_taskq.api.convert import attempts, redacted, utc
 from django_taskq.api.errors import ApiError, not_found
-from django_taskq.api.log import log
+from django_taskq.api.log import Target, log
 from django_taskq.api.schemas import Cancelled, Submission, Submitted, Task
 from django_taskq.broker import Found, get_broker
 from django_taskq.broker.broker import enqueued_at
@@ -59,14 +59,7 @@ def submit(actor: Actor, body: Submission) -> Submitted:
     # As the worker will: a date arrives as a date, and what does not fit is refused now.
     args, kwargs = task.bind(msgspec.json.encode(body.args), msgspec.json.encode(body.kwargs))
     handle = call.delay(*args, **kwargs)
-    log(
-        actor,
-        TaskType,
-        handle.id,
-        f"{task.name} {handle.id}",
-        "Sent." if handle.created else "Sent before.",
-        added=True,
-    )
+    log(actor, "submit", Target(TaskType, handle.id, f"{task.name} {handle.id}"), "Sent.", count=handle.created)
     return Submitted(uuid.UUID(handle.id), handle.created)
 
 
@@ -76,7 +69,7 @@ def cancel(actor: Actor, id: uuid.UUID) -> Cancelled:
     cancelled = handle.cancel()
     if cancelled is None:
         raise ApiError(409, "task_ended", f"The task has ended: {handle.status}.")
-    log(actor, TaskType, id, f"task {id}", "Cancelled." if cancelled else "Asked to stop.")
+    log(actor, "cancel", Target(TaskType, id, f"task {id}"), "Cancelled." if cancelled else "Asked to stop.")
     return Cancelled(id, "cancelled" if cancelled else "requested")
 
 

@@ -42,10 +42,9 @@ def view_of(methods: dict[str, Route]) -> View:
     return _view({method: _answering(route) for method, route in methods.items()})
 
 
-def unknown(request: HttpRequest, **_: str) -> HttpResponse:
+def unknown(_: HttpRequest, rest: str) -> HttpResponse:
     """Whatever else lies below the prefix."""
-    path = request.path.rstrip("/").rpartition("/")[2]
-    slash = " Addresses do not end in a slash." if request.path.endswith("/") and path else ""
+    slash = " Addresses do not end in a slash." if rest.endswith("/") else ""
     return _failure(errors.not_found(f"There is nothing at this address.{slash} See {DOCUMENT}."))
 
 
