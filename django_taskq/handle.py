@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import msgspec
 from django.db import close_old_connections
 
+from django_taskq import announcements
 from django_taskq.broker import get_broker
 from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.ids import id_from_str, id_to_str
@@ -17,8 +18,10 @@ from django_taskq.core.progress import Progress
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerUnavailable, ResultError, ResultTimeout, TaskFailed, TaskNotFound
 from django_taskq.registry import lookup
+from django_taskq.signals import task_cancelled
 
 if TYPE_CHECKING:
+    from django_taskq.broker import Found
     from django_taskq.broker.listener import Listener
     from django_taskq.core.outcome import Outcome
     from django_taskq.models import TaskResult
@@ -87,7 +90,7 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def cancel(self) -> bool | None:
         """True: it is cancelled. False: a worker holds it and was asked to stop it. None: it had ended before."""
-        cancelled = get_broker().cancel([self._id])[0]
+        cancelled = get_broker().cancel([self._id], then=_announce if task_cancelled.receivers else None)[0]
         if cancelled is None:
             self.refresh()
         elif cancelled:
@@ -175,6 +178,12 @@ def get_task(id: str) -> TaskHandle[Any]:
         raise TaskNotFound(f"{error}.") from error
     handle.refresh()
     return handle
+
+
+def _announce(found: Found) -> None:
+    """A task that no worker held is cancelled."""
+    if found.message is not None:
+        announcements.cancelled(found.message, found.queue, "cancelled")()
 
 
 def _failure(what: str, ending: Outcome | TaskResult) -> TaskFailed:

@@ -1,14 +1,15 @@
 """What happens to tasks, for those who only listen. Logging, metrics and tracing are such listeners.
 
-`sender` is the Task, for worker_* the worker's id (a str). All are sent with `send_robust`: a receiver that raises is
-logged and changes nothing. They run on the hot path, where the last column says: be quick.
+`sender` is the Task, or its name (a str) where this process does not know it; for worker_* the worker's id (a str).
+All are sent with `send_robust`: a receiver that raises is logged and changes nothing. They run on the hot path, where
+the last column says: be quick.
 
 task_enqueued    task_id, queue, handle                             the producer, after the broker accepted it
 task_started     task_id, queue, context                            the task's own thread or event loop
 task_succeeded   task_id, queue, attempt, duration                  once settled
 task_retried     task_id, queue, attempt, duration, error, delay    once settled
 task_failed      task_id, queue, attempt, duration, error, reason   once settled: it has a dead letter
-task_cancelled   task_id, queue, attempt, reason                    once settled
+task_cancelled   task_id, queue, attempt, reason                    once settled; where nobody held it, by its canceller
 worker_started   queues                                             the supervisor
 worker_stopped                                                      the supervisor
 operator_action  user, target, count                                admin and API, once somebody has done something

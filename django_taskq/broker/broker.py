@@ -158,11 +158,16 @@ class Broker(OutcomeStream):
         replies = retrying(lambda: self.connections.run(scripts.FIND, arguments), patience)
         return [_found(reply) for reply in replies]
 
-    def cancel(self, ids: Sequence[bytes], reason: str = "cancelled") -> list[bool | None]:
-        """True: cancelled now. False: a worker holds it and has been asked. None: unknown or ended."""
-        return [self._cancel(id, reason) for id in ids]
+    def cancel(
+        self, ids: Sequence[bytes], reason: str = "cancelled", then: Callable[[Found], None] | None = None
+    ) -> list[bool | None]:
+        """True: cancelled now. False: a worker holds it and has been asked. None: unknown or ended.
 
-    def _cancel(self, id: bytes, reason: str) -> bool | None:
+        `then` is called with each that is cancelled now, as it was.
+        """
+        return [self._cancel(id, reason, then) for id in ids]
+
+    def _cancel(self, id: bytes, reason: str, then: Callable[[Found], None] | None) -> bool | None:
         while True:
             found = self.find([id])[0]
             if found.state is None or found.outcome is not None or found.message is None:
@@ -174,6 +179,8 @@ class Broker(OutcomeStream):
                 activity("cancelled", found.message.task),
             )  # fmt: skip
             code = self.connections.run(scripts.CANCEL, arguments)[0]
+            if code == 1 and then is not None:
+                then(found)
             if code:  # 0: it has moved since we looked
                 return bool(code == 1)
 

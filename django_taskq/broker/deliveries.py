@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import redis
+
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Call, run_script
 from django_taskq.broker.keys import GROUP, Keys, queue_of
 from django_taskq.broker.lane import LaneCalls
 
 if TYPE_CHECKING:
-    import redis
-
     from django_taskq.broker.scripts import Script
 
 CLAIM_MESSAGES = 500
@@ -23,6 +23,7 @@ WAKE_MS = 10_000  # as in broker/lua/lib/wake.lua
 LOST = 0  # codes of what was not settled
 CANCEL_REQUESTED = 2
 DUPLICATE = 3
+UNCONFIRMED = 4
 
 
 class Lane(NamedTuple):
@@ -69,7 +70,7 @@ class Settlement(NamedTuple):
     arguments: tuple[Any, ...]
     size: int = 0
     then: Callable[[], None] | None = None  # once it is settled
-    cancelled: Callable[[], Settlement] | None = None  # instead, when cancelling was requested
+    instead: Callable[[], Settlement] | None = None  # when cancelling was requested, or the id is not confirmed
 
 
 class Deliveries:
@@ -175,7 +176,13 @@ class Deliveries:
     def find(self, connection: redis.Connection, location: bytes, now: float) -> Delivery | None:
         """The delivery at a location, None when its entry is gone. Raises redis-py's errors."""
         entry, _, suffix = location.partition(b" ")
-        return self.fetch(connection, self._lane(self.keys.lane_prefix.encode() + suffix), entry, 0, now)
+        lane = self._lane(self.keys.lane_prefix.encode() + suffix)
+        connection.send_command("XPENDING", lane.name, GROUP, entry, entry, 1)
+        try:
+            pending = connection.read_response()
+        except redis.ResponseError:  # the group is gone
+            pending = []
+        return self.fetch(connection, lane, entry, pending[0][3] - 1 if pending else 0, now)
 
     def _cancel_requested(self, connection: redis.Connection, fields: list[bytes]) -> bool:
         id = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"i", b"")

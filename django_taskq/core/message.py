@@ -14,6 +14,7 @@ from django_taskq.exceptions import MalformedMessage
 
 VERSION = 1
 KEPT_ATTEMPTS = 10
+KEPT_WORKERS = 10
 LONGEST_NUMBER = 15  # digits of a number on the wire; milliseconds have 13
 DEFAULT_IDEMPOTENCY_TTL = 86_400
 
@@ -84,6 +85,10 @@ class Message(msgspec.Struct, gc=False):
         """Adds an ended attempt to the history, which keeps the last ten."""
         self.history = [*self.history, attempt][-KEPT_ATTEMPTS:]
 
+    def ran_on(self, worker: str) -> list[str]:
+        """The workers that ran it, the last ten: this one too."""
+        return [*self.worker_ids, worker][-KEPT_WORKERS:]
+
     @classmethod
     def decode(cls, fields: list[bytes]) -> Message:
         """The message of a stream entry; raises MalformedMessage, which names the field, or UnknownVersion."""
@@ -125,6 +130,17 @@ def _of_version(version: bytes, named: dict[bytes, bytes]) -> MalformedMessage:
         return MalformedMessage(text)
     envelope = [part for name in ENVELOPE if name in named for part in (name, named[name])]
     return UnknownVersion(text, Message.decode(envelope))
+
+
+def envelope_of(fields: list[bytes]) -> Message:
+    """As much as can be known of a message that cannot be read; MalformedMessage where not even its id can."""
+    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    for names in (ENVELOPE, ENVELOPE[:2]):
+        try:
+            return Message.decode([part for name in names if name in named for part in (name, named[name])])
+        except MalformedMessage:
+            continue
+    return Message.decode([b"i", named.get(b"i", b""), b"t", b"?"])
 
 
 def put_off(fields: list[bytes], since: int, enqueued: int, losses: int) -> list[bytes]:

@@ -40,8 +40,8 @@ LONGEST_PAUSE = 5.0  # seconds between attempts while Redis is away
 
 class Claimer:
     """`stop()` from any thread. It ends by itself, too, and says why: `idle` when a burst finds nothing more, `enough`
-    after `most` messages, `refused` when this worker was declared dead, `crowded` when a task that must run alone came and
-    what runs here does not end soon."""
+    after `most` messages, `refused` when this worker was declared dead, `crowded` when a task that must run alone came
+    and what runs here does not end soon."""
 
     def __init__(
         self, connections: Connections, deliveries: Deliveries, held: Held, distributor: Distributor, clock: Clock,

@@ -5,25 +5,21 @@ Everything that can be wrong with a message ends here as a settlement; a worker 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from typing import Any
 
 from django_taskq import registry
-from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, retry
+from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, release, retry
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
 from django_taskq.context import TaskContext
-from django_taskq.core.activity import activity
-from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt, Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.core.retry import decide
 from django_taskq.core.states import State
 from django_taskq.exceptions import (
     HardTimeout,
-    InvalidArguments,
     MalformedMessage,
     TaskCancelled,
     TaskTimeout,
@@ -32,6 +28,7 @@ from django_taskq.signals import task_cancelled, task_failed, task_retried, task
 from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
+from django_taskq.worker.malformed import malformed
 from django_taskq.worker.outcomes import activity_of, failure_outcome, outcome_of, waited
 from django_taskq.worker.unknown import unknown_task, unknown_version
 
@@ -77,7 +74,7 @@ class Executor:
             return self._prepared(delivery)
         except BaseException as fault:
             logger.exception("entry %s cannot be run", delivery.location.decode("utf-8", "replace"))
-            return self._malformed(delivery, fault)
+            return malformed(self, delivery, fault)
 
     def _prepared(self, delivery: Delivery) -> Work | Settlement:
         started = time.monotonic()
@@ -90,16 +87,14 @@ class Executor:
         except UnknownVersion as error:
             return unknown_version(self, delivery, error)
         except MalformedMessage as error:
-            return self._malformed(delivery, error)
+            return malformed(self, delivery, error)
         if delivery.losses or delivery.cancelled or message.expires is not None:
             ended = self._ended_before(work)
             if ended is not None:
                 return ended
         try:
             work.args, work.kwargs = task.bind(message.args, message.kwargs)
-        except InvalidArguments as error:
-            return self._bury(work, describe(error), "invalid_arguments", error)
-        except BaseException as error:  # noqa: BLE001 - a type's own conversion may raise anything
+        except BaseException as error:  # noqa: BLE001 - InvalidArguments; a type's own conversion may raise anything
             return self._bury(work, describe(error), "invalid_arguments", error)
         if task_started.receivers:
             self._announce(work)
@@ -130,17 +125,6 @@ class Executor:
             return self._complete(work, outcome, ran=False)
         return None
 
-    def _malformed(self, delivery: Delivery, error: BaseException, id: bytes = b"") -> Settlement:
-        """Buried with its raw bytes, under an id derived from stream and entry unless its own is known to be right."""
-        id = id or hashlib.sha256(f"{delivery.lane.name} {delivery.entry.decode()}".encode()).digest()[:16]
-        failure = describe(error)
-        outcome = failure_outcome(self, delivery, Message(id, "?"), failure, "malformed")
-        logger.error(
-            "%s %s malformed: entry %s of queue %s: %s; kept as a dead letter",
-            "?", id_to_str(id), delivery.entry.decode(), delivery.lane.queue, failure.message,
-        )  # fmt: skip
-        return bury(delivery, id, "malformed", encode_outcome(outcome), activity("failed", "?"))
-
     # --- after the run ------------------------------------------------------------------------------------------------
 
     def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement:
@@ -149,7 +133,7 @@ class Executor:
             return self.succeeded(work, result) if error is None else self.failed(work, error)
         except BaseException as fault:
             logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id)
-            return self._malformed(work.delivery, fault, work.message.id)
+            return malformed(self, work.delivery, fault)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:
         """The task returned. A result that cannot be stored never runs it again."""
@@ -200,7 +184,7 @@ class Executor:
         self._attempted(work, failure, "retry")
         return retry(
             work.delivery, message.id, delay, message.fields(), activity_of(self, work, "retried"), then=then,
-            cancelled=lambda: self._cancelled(work, "cancelled before its next attempt"),
+            instead=lambda: self._cancelled(work, "cancelled before its next attempt"),
         )  # fmt: skip
 
     def _bury(
@@ -243,18 +227,30 @@ class Executor:
         """The full name of a message's idempotency key, or ''."""
         return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
-    def _keep_enqueued(self, delivery: Delivery, message: Message) -> None:
+    def handed_on(self, work: Work) -> Settlement:
+        """What has started here goes to other workers. Where `expires` counts, its message must say that it has."""
+        message = work.message
+        if message.expires is None or message.first_started is not None or message.losses:
+            return release(work.delivery)
+        self._note_start(work)
+        return retry(
+            work.delivery, message.id, 0, message.fields(), activity_of(self, work, "retried"),
+            instead=lambda: self._cancelled(work, "cancelled while it was handed on"),
+        )  # fmt: skip
+
+    def _note_start(self, work: Work) -> None:
+        message, delivery, started = work.message, work.delivery, self.clock.at(work.started)
         if message.enqueued is None:
             message.enqueued = int(delivery.entry.partition(b"-")[0])
+        if message.first_started is None:
+            message.first_started, message.waited = int(started * 1000), waited(delivery, started)
 
     def _attempted(self, work: Work, failure: Failure, how: str) -> None:
         """Writes the attempt into its message, which outlives this delivery."""
         message, started = work.message, self.clock.at(work.started)
-        self._keep_enqueued(work.delivery, message)
-        if message.first_started is None:
-            message.first_started, message.waited = int(started * 1000), waited(work.delivery, started)
+        self._note_start(work)
         message.attempt += 1
-        message.worker_ids = [*message.worker_ids, self.worker]
+        message.worker_ids = message.ran_on(self.worker)
         message.remember(
             Attempt(
                 message.attempt, started, self.clock.now(), self.worker, how, failure.error_class, failure.message,

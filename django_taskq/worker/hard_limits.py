@@ -17,7 +17,7 @@ from django_taskq.broker.deliveries import Deliveries, Delivery, refusals
 from django_taskq.broker.errors import typed
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
-from django_taskq.exceptions import HardTimeout
+from django_taskq.exceptions import HardTimeout, MalformedMessage
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.executor import Executor, Work
 
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from django_taskq.worker.notes import Note
 
 
-def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
-    """Settles what a killed process was running over its hard limit; safe to repeat. Raises TaskqError."""
+def settle_killed(broker: Broker, worker: str, over_limit: Sequence[Note], beside: Sequence[Note]) -> None:
+    """Settles what a killed process was running over its hard limit, and hands on what had started beside it.
+
+    Safe to repeat. Raises TaskqError.
+    """
     clock = Clock()
     sent = time.monotonic()
     clock.set(broker.time(), sent, time.monotonic())
@@ -37,13 +40,16 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
     connection = broker.connections.open()
     try:
         settlements = []
-        for note in notes:
+        for note in (*over_limit, *beside):
             delivery = deliveries.find(connection, note.location, sent)
             if delivery is None:
                 continue
             work = _work(delivery, note.started - offset)
             if work is not None:
-                settlements.append(executor.concluded(work, None, HardTimeout()))
+                killed = note in over_limit
+                settlements.append(
+                    executor.concluded(work, None, HardTimeout()) if killed else executor.handed_on(work)
+                )
         for call, batch in deliveries.settle_calls(settlements):
             reply = run_scripts(connection, [call])[0]
             if isinstance(reply, Exception):
@@ -59,8 +65,11 @@ def settle_killed(broker: Broker, worker: str, notes: Sequence[Note]) -> None:
 
 
 def _work(delivery: Delivery, started: float) -> Work | None:
-    """What the process was running: decoded as it did, without a second signal that it starts."""
-    message = Message.decode(delivery.fields)
+    """What the process was running: decoded as it did, without a second signal that it starts. None: nothing ran."""
+    try:
+        message = Message.decode(delivery.fields)
+    except MalformedMessage:
+        return None
     message.losses += delivery.losses
     task = registry.lookup(message.task)
     return None if task is None else Work(delivery, message, task, started)

@@ -49,7 +49,7 @@ def outcome_of(
         delivery.lane.priority, message.args, message.kwargs, message.attempt + ran, message.losses,
         enqueued_at(message, delivery.entry), first / 1000 if first else (started if ran else None),
         started if ran else None, executor.clock.now(), executor.worker,
-        [*message.worker_ids, executor.worker] if ran else message.worker_ids,
+        message.ran_on(executor.worker) if ran else message.worker_ids,
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
         wait=None if wait is None else wait / 1000,
     )  # fmt: skip

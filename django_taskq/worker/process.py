@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import django
 
 import django_taskq
-from django_taskq.broker.deliveries import Deliveries, release
+from django_taskq.broker.deliveries import Deliveries
 from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.conf import get_settings
@@ -70,7 +70,7 @@ class TaskProcess:
         )
         clock = Clock()
         self._settler = Settler(connections, deliveries, self._held)
-        executor = Executor(worker, keys, settings, clock)
+        self._executor = executor = Executor(worker, keys, settings, clock)
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
         self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
         self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)
@@ -188,9 +188,9 @@ class TaskProcess:
         """What still runs goes back to other workers: nothing that happens to it here counts any more."""
         self._claimer.stop()
         running: list[tuple[Slot | AsyncRun, Work]] = [*self._threads.running(), *self._loop.running()]
-        released = [work.delivery for place, work in running if place.abandon(work)]
-        for delivery in released:
-            self._settler.put(release(delivery))
+        released = [work for place, work in running if place.abandon(work)]
+        for work in released:
+            self._settler.put(self._executor.handed_on(work))
         if released:
             logger.warning("worker %s released %d running tasks to other workers", self.worker, len(released))
         self._settler.stop(SETTLING)

@@ -15,7 +15,7 @@ import redis
 
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, run_scripts
-from django_taskq.broker.deliveries import CANCEL_REQUESTED, LOST, Deliveries, Settlement, refusals
+from django_taskq.broker.deliveries import CANCEL_REQUESTED, LOST, UNCONFIRMED, Deliveries, Settlement, refusals
 from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections
@@ -92,7 +92,7 @@ class Settler:
             self._flush(batch[: len(batch) // 2])
             return batch[len(batch) // 2 :]
         logger.error("entry %s cannot be settled as it is", batch[0].delivery.location.decode(), exc_info=fault)
-        culprit = reduced(batch[0], fault)
+        culprit = reduced(batch[0], fault, self._deliveries.keys)
         return [] if culprit is None else [culprit]
 
     def _send(self, batch: list[Settlement], repeated: bool) -> list[Settlement]:
@@ -128,8 +128,8 @@ class Settler:
         again, lost = [], []
         for position, settlement in enumerate(settlements):
             code = codes.get(position) if codes else None
-            if code == CANCEL_REQUESTED and settlement.cancelled is not None:
-                again.append(settlement.cancelled())
+            if code in (CANCEL_REQUESTED, UNCONFIRMED) and settlement.instead is not None:
+                again.append(settlement.instead())
                 continue
             self._held.remove(settlement.delivery)
             if code is None:
@@ -175,7 +175,7 @@ class Settler:
         if len(settlements) > 1:
             middle = len(settlements) // 2
             return self._send(settlements[:middle], True) + self._send(settlements[middle:], True)
-        culprit = reduced(settlements[0], problem)
+        culprit = reduced(settlements[0], problem, self._deliveries.keys)
         if culprit is None:
             # It stays pending here, and is not forgotten: what Redis refuses now it may take later.
             location = settlements[0].delivery.location.decode("utf-8", "replace")

@@ -10,10 +10,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from django_taskq.broker.connection import Connections
 from django_taskq.broker.health import default_max_outcomes, problems_of
@@ -23,9 +22,8 @@ from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
 from django_taskq.signals import worker_started, worker_stopped
 from django_taskq.worker.children import MaintenanceChild, TaskChild
-from django_taskq.worker.hard_limits import settle_killed
+from django_taskq.worker.graves import Graves
 from django_taskq.worker.heartbeat import Heartbeat
-from django_taskq.worker.notes import Note
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -41,13 +39,6 @@ LONGEST_DELAY = 30.0
 MAINTENANCE_PATIENCE = 15.0
 
 
-class Grave(NamedTuple):
-    """A dead child: the locations that count as lost with it, and what it was killed for."""
-
-    running: Sequence[bytes]
-    over_limit: Sequence[Note]
-
-
 class Supervisor:
     """`run()` returns the exit code: 0, or 1 when a child had to be killed at the end."""
 
@@ -59,7 +50,7 @@ class Supervisor:
         self._heartbeat = Heartbeat(self._workers)
         self._children: list[TaskChild] = []
         self._maintenance: MaintenanceChild | None = None
-        self._graves: dict[str, Grave] = {}  # dead children whose tasks are not handed on yet, by worker
+        self._graves = Graves(broker, self._workers)
         self._stop_at: float | None = None
         self._signals = 0
         self._start_at = 0.0
@@ -92,7 +83,7 @@ class Supervisor:
             self._bury_dead()
             self._enforce()
             self._obey_register()
-            self._hand_on()
+            self._graves.hand_on()
         self._end_maintenance()
         worker_stopped.send_robust(name)
         logger.info("worker %s stopped", name)
@@ -186,10 +177,8 @@ class Supervisor:
             self._listen(child)
             self._children.remove(child)
             notes = child.notes.read()
-            if child.ended or child.state == "killed":  # tasks are not to blame, but for those over a hard limit
-                self._graves[child.worker] = Grave((), child.over_limit)
-            else:  # whatever its exit code is: a task may have called os._exit(0)
-                self._graves[child.worker] = Grave([note.location for note in notes], ())
+            self._graves.add(child, notes)
+            if not child.ended and child.state != "killed":
                 logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), len(notes))
                 self._delay_if_young(child.started)
             self._finished += child.idle or child.last
@@ -253,29 +242,6 @@ class Supervisor:
             child.change_state("quiet")
             logger.info("worker %s is told to be quiet: it claims nothing more", child.worker)
 
-    def _hand_on(self) -> None:
-        """Gives the deliveries of dead children to others at once."""
-        for worker, grave in list(self._graves.items()):
-            try:
-                if grave.over_limit:
-                    self._settle_killed(worker, grave.over_limit)
-                self._workers.declare_dead(worker, None, grave.running)
-                count = self._workers.reclaim(worker)
-            except TaskqError as error:
-                logger.debug("handing on what %s held waits: %s", worker, error)
-                continue
-            del self._graves[worker]
-            if count:
-                logger.warning("worker %s held %d tasks; they go to other workers", worker, count)
-
-    def _settle_killed(self, worker: str, notes: Sequence[Note]) -> None:
-        try:
-            settle_killed(self.broker, worker, notes)
-        except TaskqError:
-            raise
-        except BaseException:  # of a task's own backoff, or a receiver; the task is reclaimed instead
-            logger.exception("what worker %s was killed for cannot be settled", worker)
-
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
@@ -298,7 +264,7 @@ class Supervisor:
         return self._stop_at is not None or self._finished >= self.options.processes
 
     def _end_maintenance(self) -> None:
-        self._hand_on()
+        self._graves.hand_on()
         maintenance = self._maintenance
         if maintenance is None:
             return

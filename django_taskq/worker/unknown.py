@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from django_taskq import announcements
 from django_taskq.broker.broker import Found, cancelled_outcome
 from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, retry
 from django_taskq.core.activity import activity
@@ -52,7 +53,9 @@ def _end_or_wait(
         logger.error("%s %s unknown: %s; dead letter", message.task, id_to_str(message.id), text)
         outcome = failure_outcome(executor, delivery, message, Failure("", text, ""), reason)
         counted = activity("failed", message.task)
-        return bury(delivery, message.id, reason, encode_outcome(outcome), counted, executor.key_of(message))
+        tell = announcements.dead_letter(message, delivery.lane.queue, reason)
+        key = executor.key_of(message)
+        return bury(delivery, message.id, reason, encode_outcome(outcome), counted, key, then=tell)
     delay = min(LONGEST, max(SHORTEST, waited / 2))
     logger.warning(
         "%s %s unknown here: %s; again in %.0f s, dead letter after %.0f s",
@@ -62,7 +65,7 @@ def _end_or_wait(
     fields = put_off(delivery.fields, since, sent, message.losses)
     return retry(
         delivery, message.id, delay, fields, activity("retried", message.task),
-        cancelled=lambda: _cancelled(executor, delivery, message),
+        instead=lambda: _cancelled(executor, delivery, message),
     )  # fmt: skip
 
 
@@ -70,5 +73,7 @@ def _cancelled(executor: Executor, delivery: Delivery, message: Message) -> Sett
     lane = delivery.lane
     found = Found(State.RUNNING, lane.queue, delivery.location, message, priority=lane.priority)
     outcome = cancelled_outcome(found, "cancelled before a worker could run it", executor.clock.now())
-    counted = activity("cancelled", message.task)
-    return complete(delivery, message.id, outcome.status, encode_outcome(outcome), counted, executor.key_of(message))
+    counted, tell = activity("cancelled", message.task), announcements.cancelled(message, lane.queue, outcome.reason)
+    return complete(
+        delivery, message.id, outcome.status, encode_outcome(outcome), counted, executor.key_of(message), then=tell
+    )

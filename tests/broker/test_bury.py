@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django_taskq.broker import Submission
-from django_taskq.broker.deliveries import DUPLICATE, LOST
+from django_taskq.broker.deliveries import DUPLICATE, LOST, UNCONFIRMED
 from django_taskq.core.ids import new_id
 from django_taskq.core.states import State
 from tests.broker.helpers import SETTLED, Hand, Shard, message
@@ -89,6 +89,19 @@ def test_a_broken_entry_is_buried_under_an_id_of_its_own(shard: Shard, hand: Han
     assert hand.bury(hand.claim()[1], "malformed", id=derived) is SETTLED
     assert shard.find(derived).state == State.FAILED
     assert len(shard.lane()) == 1
+
+
+def test_a_broken_entry_is_buried_under_the_id_it_carries_only_if_the_index_knows_it(shard: Shard, hand: Hand) -> None:
+    [id] = shard.seed_waiting()
+    shard.seed_bare("i", id, "garbage", b"\xff")
+    stranger = new_id()
+    shard.seed_bare("i", stranger, "garbage", b"\xff")
+    own, others, unknown = hand.claim()
+    assert hand.bury(others, "malformed", id=id) == UNCONFIRMED
+    assert hand.bury(unknown, "malformed", id=stranger) == UNCONFIRMED
+    assert (shard.ended(), len(shard.lane())) == ([], 3)
+    assert hand.bury(own, "malformed", id=id) is SETTLED
+    assert shard.ended() == [(id, "failed")]
 
 
 def test_a_known_id_sent_again_by_another_producer_fails_once(shard: Shard, hand: Hand) -> None:

@@ -220,6 +220,20 @@ def test_a_repeated_sending_does_not_take_back_a_key_that_was_freed(shard: Shard
     assert shard.owner("k") is None
 
 
+@pytest.mark.parametrize("left_behind", ["its place in the index", "its ended task"])
+def test_a_key_that_was_left_behind_is_free(shard: Shard, hand: Hand, left_behind: str) -> None:
+    """Somebody deleted the message, and with it what said which key it had."""
+    [id] = shard.seed_waiting(idempotency_key="k")
+    if left_behind == "its ended task":
+        hand.bury(hand.claim()[0])  # by whoever could not read it
+    else:
+        shard.redis("DEL", shard.keys.index)
+    assert shard.owner("k") == id
+    [accepted] = shard.broker.enqueue([Submission(message(idempotency_key="k"), "default")])
+    assert accepted.created
+    assert shard.owner("k") == accepted.id
+
+
 # --- waking -----------------------------------------------------------------------------------------------------------
 
 

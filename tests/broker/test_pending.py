@@ -81,6 +81,22 @@ def test_a_delivery_is_found_by_its_location(shard: Shard, hand: Hand) -> None:
     assert shard.ended() == [(id, "succeeded")]
 
 
+def test_a_delivery_that_is_found_knows_its_losses(shard: Shard, hire: Hire) -> None:
+    shard.seed_waiting()
+    first, second = hire("w1"), hire("w2")
+    [delivery] = first.claim()
+    shard.workers.declare_dead("w1", None, [delivery.location])
+    shard.workers.reclaim("w1")
+    second.claim()
+    found = second.deliveries.find(second.connection, delivery.location, 0.0)
+    assert found is not None
+    assert found.losses == 1
+    shard.redis("XGROUP", "DESTROY", shard.keys.lane("default", 0), "workers")
+    found = second.deliveries.find(second.connection, delivery.location, 0.0)
+    assert found is not None
+    assert found.losses == 0
+
+
 def test_a_lane_or_group_that_is_gone_lists_nothing(shard: Shard, hand: Hand) -> None:
     shard.seed_waiting()
     shard.seed_waiting(queue="mail")

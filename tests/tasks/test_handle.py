@@ -25,6 +25,7 @@ from django_taskq.broker import Broker
 from django_taskq.core.ids import id_from_str
 from django_taskq.core.states import State
 from django_taskq.models import TaskResult
+from django_taskq.signals import task_cancelled
 from tests.conftest import StartWorker
 from tests.servers import RedisServer, wait_for
 from tests.tasks import sample
@@ -71,6 +72,23 @@ def test_a_queued_task_is_cancelled_for_good(broker: Broker) -> None:
     with pytest.raises(TaskFailed, match=f"tests.tasks.sample.add {handle.id} cancelled") as caught:
         handle.get(timeout=5)
     assert caught.value.status == "cancelled"
+
+
+def test_cancelling_what_waits_sends_the_signal(broker: Broker) -> None:
+    told: list[tuple[Any, ...]] = []
+
+    def note(sender: Any, **values: Any) -> None:
+        told.append((sender, values["task_id"], values["queue"], values["attempt"], values["reason"]))
+
+    queued, scheduled = sample.add.delay(1), sample.add.using(run_after=60).delay(1)
+    task_cancelled.connect(note)
+    try:
+        for handle in (queued, scheduled):
+            assert handle.cancel() is True
+            assert handle.cancel() is None
+    finally:
+        task_cancelled.disconnect(note)
+    assert told == [(sample.add, handle.id, "default", 0, "cancelled") for handle in (queued, scheduled)]
 
 
 @pytest.mark.django_db

@@ -8,8 +8,9 @@ import pytest
 
 from django_taskq import TaskHandle
 from django_taskq.broker import get_broker
+from django_taskq.broker.broker import Submission
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import unpack_fields
+from django_taskq.core.message import Message, unpack_fields
 from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import TaskFailed
 from tests.servers import WorkerProcess, wait_for
@@ -156,6 +157,41 @@ def test_options_on_the_wire_that_make_no_sense_are_malformed(options: str) -> N
     send("i", new_id(), "t", "tests.worker.tasks.my_pid", "o", options)
     wait_for(lambda: len(buried()) > before, 8)
     assert tasks.my_pid.delay().get(timeout=5)
+
+
+def test_a_message_of_ours_that_cannot_be_read_fails_under_its_id(ledger: Ledger) -> None:
+    """Its idempotency key is free again, and whoever waits for it is told."""
+    broker = get_broker()
+    message = Message(new_id(), tasks.works.name, options={"timeout": "soon"}, idempotency_key="broken-1")
+    broker.enqueue([Submission(message, "default")])
+    handle: TaskHandle[Any] = TaskHandle(message.id)
+    assert "timeout must be seconds" in failure_of(handle).error_message
+    outcome = ended(message.id)
+    assert (outcome.status, outcome.reason, outcome.task) == ("failed", "malformed", tasks.works.name)
+    again = tasks.works.using(idempotency_key="broken-1").delay(ledger.path, 0)
+    assert again.created
+    again.get(timeout=5)
+
+
+def test_a_scheduled_task_whose_message_was_deleted_fails_under_its_id_and_frees_its_key(ledger: Ledger) -> None:
+    broker = get_broker()
+    call = tasks.works.using(idempotency_key="broken-2")
+    lost = call.using(run_after=0.5).delay(ledger.path, 0)
+    broker.connections.execute("DEL", broker.keys.queue("default").messages)
+    assert failure_of(lost).status == "failed"
+    assert ended(lost._id).reason == "malformed"
+    again = call.delay(ledger.path, 0)
+    assert again.created
+    again.get(timeout=5)
+
+
+def test_a_broken_entry_with_the_id_of_another_task_does_not_touch_that_one(ledger: Ledger) -> None:
+    handle = tasks.works.using(run_after=1).delay(ledger.path, 0, "the real one")
+    before = len(buried())
+    send("i", handle._id, "t", tasks.works.name, "n", "many")
+    wait_for(lambda: len(buried()) > before, 8)
+    assert buried()[-1].id != handle._id
+    assert handle.get(timeout=5) == "the real one"
 
 
 def test_fields_in_another_order_and_of_a_later_version_are_accepted() -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from django_taskq import Retry
 from django_taskq.broker import Broker
 from django_taskq.broker.deliveries import Delivery, Settlement, release
+from django_taskq.signals import task_failed
 from django_taskq.worker import claimer, distributor
 from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
@@ -125,10 +127,10 @@ class TestSettler:
         yield crew
         crew.end(0.5)
 
-    def claim(self, crew: Crew, count: int) -> list[Delivery]:
+    def claim(self, crew: Crew, count: int, most: int | None = None) -> list[Delivery]:
         tasks.notes_number.delay_many([((number,), {}) for number in range(count)])
         connection = crew.broker.connections.open()
-        found = crew.claimer._deliveries.claim(connection, count, 0.0, lease_ms=0, awake=True)
+        found = crew.claimer._deliveries.claim(connection, most or count, 0.0, lease_ms=0, awake=True)
         connection.disconnect()
         for delivery in found.deliveries:
             crew.held.add(delivery)
@@ -146,6 +148,27 @@ class TestSettler:
         assert len(statuses) == 40
         assert statuses.pop(deliveries[17].fields[1]) == ("failed", "refused")
         assert set(statuses.values()) == {("succeeded", "")}
+
+    def test_a_retry_that_cannot_be_sent_frees_its_key_and_is_told(self, crew: Crew) -> None:
+        told: list[Any] = []
+
+        def note(sender: Any, **values: Any) -> None:
+            told.append((sender, values["task_id"], values["reason"]))
+
+        handle = tasks.notes_number.using(idempotency_key="k").delay(0)
+        (delivery,) = self.claim(crew, 0, most=1)
+        executor = new_executor()
+        settlement = executor.failed(executor.prepare(delivery), Retry(delay=60))  # type: ignore[arg-type]
+        task_failed.connect(note)
+        try:
+            crew.settler.put(settlement._replace(arguments=(*settlement.arguments[:-1], object())))
+            wait_for(lambda: not crew.held)
+            wait_for(lambda: told)
+        finally:
+            task_failed.disconnect(note)
+        assert told == [(tasks.notes_number, handle.id, "refused")]
+        again = tasks.notes_number.using(idempotency_key="k").delay(0)
+        assert (again.created, again.id == handle.id) == (True, False)
 
     def test_a_callback_that_fails_or_exits_does_not_end_the_thread(self, crew: Crew) -> None:
         for error, delivery in zip((ValueError, SystemExit, None), self.claim(crew, 3), strict=True):

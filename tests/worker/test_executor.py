@@ -39,7 +39,7 @@ def ended(executor: Executor, delivery: Delivery) -> Outcome:
 
 def message_in(settlement: Settlement) -> Message:
     """The next attempt's message in a `retry`."""
-    fields = settlement.arguments[3:]
+    fields = settlement.arguments[4:]
     return Message.decode([field.encode() if isinstance(field, str) else field for field in fields])
 
 
@@ -94,12 +94,18 @@ def test_a_retry_carries_what_happened(executor: Executor) -> None:
     assert message.first_started is not None
 
 
-def test_the_last_ten_attempts_are_kept(executor: Executor) -> None:
+def test_the_last_ten_attempts_and_workers_are_kept(executor: Executor) -> None:
     history = [Attempt(number, 1.0, 2.0, "w", "retry") for number in range(1, 11)]
-    delivery = delivery_of(tasks.fails, "x", 9, history=history, attempt=10, options={"max_retries": 99})
+    before = {"history": history, "attempt": 10, "worker_ids": [f"w{number}" for number in range(500)]}
+    delivery = delivery_of(tasks.fails, "x", 9, options={"max_retries": 11}, **before)
     message = message_in(executor.failed(prepared(executor, delivery), ValueError("x")))
     assert [attempt.number for attempt in message.history] == list(range(2, 12))
-    assert len(message.worker_ids) == 1
+    ten = [*(f"w{number}" for number in range(491, 500)), "host-1-test"]
+    assert message.worker_ids == ten
+    delivery = delivery_of(tasks.fails, "x", 9, **before)
+    assert outcome_in(executor.failed(prepared(executor, delivery), ValueError("x"))).worker_ids == ten
+    delivery = delivery_of(tasks.fails, "x", 9, **before)
+    assert outcome_in(executor.succeeded(prepared(executor, delivery), 1)).worker_ids == ten
 
 
 @pytest.mark.parametrize(

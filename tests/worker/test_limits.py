@@ -91,9 +91,10 @@ def test_whoever_ignores_a_time_limit_loses_the_task(start: StartWorker, ledger:
 def test_a_hard_limit_kills_the_process_and_nobody_else_is_to_blame(start: StartWorker, ledger: Ledger) -> None:
     process = start("--threads", "4")
     (old,) = task_processes(process)
+    # They have started: no `expires` counts for them any more.
     neighbours = [
-        tasks.works.delay(ledger.path, 1.2, "neighbour"),
-        tasks.works_async.delay(ledger.path, 1.2, "neighbour"),
+        tasks.works.using(expires=0.3).delay(ledger.path, 1.2, "neighbour"),
+        tasks.works_async.using(expires=0.3).delay(ledger.path, 1.2, "neighbour"),
     ]
     ledger.wait(2)
     began = time.monotonic()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from django_taskq import TaskHandle
+from django_taskq.broker import get_broker
+from django_taskq.core.ids import id_to_str, new_id
 from django_taskq.exceptions import TaskFailed
 from django_taskq.models import DeadTask, TaskResult
+from django_taskq.worker.unknown import UNKNOWN_GRACE
 from tests.conftest import StartWorker
 from tests.servers import wait_for
 from tests.worker import tasks
@@ -66,6 +70,30 @@ def test_signals_and_middleware_see_every_task(start: StartWorker, ledger: Ledge
     assert (TaskResult.objects.count(), set(TaskResult.objects.values_list("status", flat=True))) == (
         2, {"failed", "cancelled"},
     )  # fmt: skip
+
+
+def test_ends_that_no_task_brings_about_are_told_too(start: StartWorker, ledger: Ledger) -> None:
+    """Dead letters that no worker could run, and what is cancelled before a worker knows it."""
+    broker = get_broker()
+    long_ago = str(int((time.time() - UNKNOWN_GRACE - 1) * 1000))
+    unknown, later, broken = new_id(), new_id(), new_id()
+    lane = broker.keys.lane("default", 0)
+    for id, task, *more in (
+        (unknown, "shop.gone", "g", long_ago),
+        (later, "shop.later", "g", long_ago, "v", "2"),
+        (broken, tasks.works.name, "n", "many"),
+    ):
+        broker.connections.execute("XADD", lane, "*", "i", id, "t", task, *more)
+    process = start("--burst", tasks=[*TASKS, "tests.worker.listeners"], env={"TASKQ_TEST_LEDGER": ledger.path})
+    assert process.wait() == 0
+    told = [line for line in ledger.read() if line["event"] == "task_failed"]
+    assert {(line["sender"], line["reason"], line["queue"], line["attempt"]) for line in told} == {
+        ("shop.gone", "unknown_task", "default", 0),
+        ("shop.later", "unknown_version", "default", 0),
+        (tasks.works.name, "malformed", "default", 0),
+    }
+    assert len(told) == 3
+    assert {id_to_str(unknown), id_to_str(later)} < {line["task_id"] for line in told}
 
 
 def test_middleware_that_cannot_wrap_coroutines_stops_the_worker_with_its_name(

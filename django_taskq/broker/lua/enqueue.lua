@@ -11,13 +11,24 @@
 -- @include schedule
 -- @include minute
 -- @include admit
+-- A task on its way holds its key without a TTL. Such a key of a task that is not on its way was left behind, when
+-- somebody deleted its message: it is free.
+local function owner_of(key)
+  local owner = redis.call('GET', key)
+  if owner and redis.call('PTTL', key) == -1 then
+    local location = location_of(K.index, owner)
+    if not location or string.sub(location, 1, 1) == 'o' then return false end
+  end
+  return owner
+end
+
 local now = now_ms()
 local taken = {}
 local at, position = FIRST, 0
 while at <= #ARGV do
   local id, key = ARGV[at], ARGV[at + 3]
   if not is_known(K.index, id) then
-    local owner = key ~= '' and redis.call('GET', key)
+    local owner = key ~= '' and owner_of(key)
     if owner and owner ~= id then
       taken[#taken + 1] = position
       taken[#taken + 1] = owner

@@ -7,16 +7,20 @@ end
 
 local LOST, HELD, DUPLICATE = 0, 1, 3
 
+local function carries(entry, id)
+  local found = redis.call('XRANGE', K.lane, entry, entry)[1]
+  local fields = found and found[2] or {}
+  for position = 1, #fields, 2 do
+    if fields[position] == 'i' and fields[position + 1] == id then return true end
+  end
+  return false
+end
+
 -- Whether this worker may settle a task by this delivery. An index that names another place means that the delivery is
 -- over even if the entry's id came back, or that a foreign producer sent a known id again: that entry is a DUPLICATE.
 local function standing(worker, entry, id)
   if holder(K.lane, entry) ~= worker then return LOST end
   local location = location_of(K.index, id)
   if not location or location == entry .. ' ' .. suffix then return HELD end
-  local found = redis.call('XRANGE', K.lane, entry, entry)[1]
-  local fields = found and found[2] or {}
-  for position = 1, #fields, 2 do
-    if fields[position] == 'i' and fields[position + 1] == id then return DUPLICATE end
-  end
-  return LOST
+  return carries(entry, id) and DUPLICATE or LOST
 end

@@ -1,0 +1,59 @@
+"""What cannot be read as a message: a dead letter with its raw bytes.
+
+It is found under its own id where the index says that this entry is that task, as for what `delay()` sent. A foreign
+producer's entry may carry anybody's id: such a dead letter gets an id made from stream and entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django_taskq.announcements import dead_letter
+from django_taskq.broker.deliveries import Delivery, Settlement, bury
+from django_taskq.core.activity import activity
+from django_taskq.core.ids import id_to_str
+from django_taskq.core.message import Message, envelope_of
+from django_taskq.core.outcome import encode_outcome
+from django_taskq.exceptions import MalformedMessage
+from django_taskq.worker.failure import Failure, describe
+from django_taskq.worker.outcomes import failure_outcome
+
+if TYPE_CHECKING:
+    from django_taskq.worker.executor import Executor
+
+logger = logging.getLogger("django_taskq.worker")
+
+
+def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> Settlement:
+    """How a delivery ends that nobody can run. Never raises."""
+    failure = describe(error)
+    derived = hashlib.sha256(f"{delivery.lane.name} {delivery.entry.decode()}".encode()).digest()[:16]
+
+    def under(message: Message) -> Settlement:
+        outcome = failure_outcome(executor, delivery, message, failure, "malformed")
+        tell = _told(delivery, message, failure, error)
+        return bury(
+            delivery, message.id, "malformed", encode_outcome(outcome), activity("failed", message.task),
+            executor.key_of(message), then=tell, instead=lambda: under(Message(derived, message.task)),
+        )  # fmt: skip
+
+    try:
+        return under(envelope_of(delivery.fields))
+    except MalformedMessage:
+        return under(Message(derived, "?"))
+
+
+def _told(delivery: Delivery, message: Message, failure: Failure, error: BaseException) -> Callable[[], None]:
+    signal = dead_letter(message, delivery.lane.queue, "malformed", error)
+
+    def tell() -> None:
+        logger.error(
+            "%s %s malformed: entry %s of queue %s: %s; kept as a dead letter",
+            message.task, id_to_str(message.id), delivery.entry.decode(), delivery.lane.queue, failure.message,
+        )  # fmt: skip
+        signal()
+
+    return tell
