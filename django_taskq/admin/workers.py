@@ -89,13 +89,15 @@ class WorkerAdmin(LiveAdmin):
             return HttpResponseRedirect(self.link(Worker))
         if reached:
             text = {
-                "quiet": _("%(worker)s has been asked to be quiet: it finishes what it runs and claims nothing."),
-                "stop": _("%(worker)s has been asked to stop: it finishes what it runs and ends."),
+                "quiet": _(
+                    "Worker %(worker)s has been asked to be quiet: it finishes what it runs and claims nothing."
+                ),
+                "stop": _("Worker %(worker)s has been asked to stop: it finishes what it runs and ends."),
             }[what] % {"worker": worker}
             self.acted(request, what, worker, text)
             self.message_user(request, text, messages.SUCCESS)
         else:
-            text = _("%(worker)s is not there any more.") % {"worker": worker}
+            text = _("Worker %(worker)s is not there any more.") % {"worker": worker}
             self.message_user(request, text, messages.WARNING)
         look_again()
         return HttpResponseRedirect(self.link(Worker))
