@@ -2,56 +2,34 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
-from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.contenttypes.models import ContentType
-from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.template.response import TemplateResponse
-from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.admin import display
+from django_taskq.admin.page import RecordPage
 from django_taskq.admin.paging import CappedPaginator, LightChangeList
 from django_taskq.models import Ended
-from django_taskq.redaction import REDACTED
 from django_taskq.signals import operator_action
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin
 
 LISTED = 50  # objects the confirmation of a deletion names
 DELETE_BATCH = 500
 
 
-def back_to(request: HttpRequest, otherwise: str) -> str:
-    """Where a form asked to return to, if that is on this site."""
-    wanted = request.POST.get("next", "")
-    local = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    return wanted if local else otherwise
-
-
-class RecordAdmin(ModelAdmin):
+class RecordAdmin(RecordPage):
     """A list and a page of rows that the recorder writes."""
-
-    detail_template = ""
-    id_field = "id"  # holds the task's id
-    ended_field = "finished_at"
 
     filters: tuple[type[SimpleListFilter], ...] = ()
     list_per_page = 50
@@ -71,10 +49,6 @@ class RecordAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    def may(self, request: HttpRequest, action: str) -> bool:
-        """Whether the user has the permission that is named like the action."""
-        return request.user.has_perm(f"django_taskq.{action}")
 
     def get_list_filter(self, request: HttpRequest) -> tuple[type[SimpleListFilter], ...]:
         return self.filters
@@ -120,77 +94,6 @@ class RecordAdmin(ModelAdmin):
     @admin.display(description=gettext_lazy("attempts"))
     def attempts_made(self, row: Ended) -> int:
         return row.attempts
-
-    # --- the page of one row ----------------------------------------------------------------------------------------
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """A page to read, not a form."""
-        if request.method not in ("GET", "HEAD"):
-            return HttpResponseNotAllowed(["GET", "HEAD"])
-        row = self.get_object(request, unquote(object_id))
-        if not self.has_view_permission(request, row):
-            raise PermissionDenied
-        if row is None:
-            return self.gone(request)
-        arguments = self._arguments(request, row)
-        context = {
-            **self.admin_site.each_context(request),
-            "title": str(row.task or _("(unknown)")),
-            "subtitle": None,
-            "opts": self.opts,
-            "original": row,
-            "row": row,
-            "arguments": arguments,
-            "redacted": any(REDACTED in text for _name, text in arguments or ()),
-            "steps": self.steps(row),
-            "enqueued_at": display.moment(row.enqueued_at, milliseconds=True),
-            "has_delete_permission": self.has_delete_permission(request, row),
-            **self.detail_context(request, row),
-            **(extra_context or {}),
-        }
-        return TemplateResponse(request, self.detail_template, context)
-
-    def detail_context(self, request: HttpRequest, row: Any) -> dict[str, Any]:
-        """What the model's own template needs besides."""
-        return {}
-
-    def _arguments(self, request: HttpRequest, row: Ended) -> list[tuple[str, str]] | None:
-        """Titles and texts, or None for somebody who may not see them."""
-        if not request.user.has_perm("django_taskq.view_arguments"):
-            return None
-        return [
-            (_("Arguments"), display.pretty_json(row.args)),
-            (_("Keyword arguments"), display.pretty_json(row.kwargs)),
-        ]
-
-    def steps(self, row: Any) -> list[display.Step]:
-        """The attempts; the last one comes from the row itself."""
-        ended: dt.datetime = getattr(row, self.ended_field)
-        last = None
-        if row.attempts and row.started_at is not None:
-            last = {
-                "number": row.attempts,
-                "started": row.started_at.timestamp(),
-                "ended": ended.timestamp(),
-                "worker": row.worker,
-                "how": getattr(row, "status", "failed"),
-                "error_class": row.error_class,
-                "error_message": row.error_message,
-                "traceback": row.traceback,
-            }
-        return display.timeline(row.attempts_history, row.enqueued_at, last)
-
-    def gone(self, request: HttpRequest) -> HttpResponse:
-        """Back to the list: the row was pruned, or never was."""
-        self.message_user(request, _("This record does not exist. Perhaps it has been pruned."), messages.WARNING)
-        return HttpResponseRedirect(self.url("changelist"))
-
-    def url(self, name: str, *args: Any) -> str:
-        """The address of one of this model's admin views."""
-        name = f"{self.admin_site.name}:{self.opts.app_label}_{self.opts.model_name}_{name}"
-        return reverse(name, args=args)
 
     # --- deleting, and the log --------------------------------------------------------------------------------------
 

@@ -17,8 +17,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.admin import display
-from django_taskq.admin.base import RecordAdmin, back_to
+from django_taskq.admin.base import RecordAdmin
 from django_taskq.admin.bulk import BulkDecisions
+from django_taskq.admin.current import Current
+from django_taskq.admin.edit import EditArguments
 from django_taskq.admin.filters import (
     ErrorClassFilter,
     FailedSinceFilter,
@@ -29,6 +31,7 @@ from django_taskq.admin.filters import (
     TaskFilter,
 )
 from django_taskq.admin.kinds import MOST, SHOWN, kinds_of
+from django_taskq.admin.page import back_to
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.requeue import Summary, discard_many, requeue_many
@@ -37,7 +40,7 @@ ACTIONS = ("requeue", "discard")
 
 
 @admin.register(DeadTask)
-class DeadTaskAdmin(BulkDecisions, RecordAdmin):
+class DeadTaskAdmin(BulkDecisions, EditArguments, RecordAdmin):
     """Requeueing and discarding have permissions of their own."""
 
     detail_template = "admin/django_taskq/deadtask_detail.html"
@@ -98,9 +101,10 @@ class DeadTaskAdmin(BulkDecisions, RecordAdmin):
     def ended(self, row: DeadTask) -> str | SafeString:
         return display.moment(row.failed_at, short=True)
 
-    def detail_context(self, request: HttpRequest, row: DeadTask) -> dict[str, Any]:
+    def detail_context(self, request: HttpRequest, row: DeadTask, now: Current) -> dict[str, Any]:
         alike = DeadTask.objects.filter(fingerprint=row.fingerprint, state=DeadTask.State.DEAD).exclude(pk=row.pk)
-        dead = row.state == DeadTask.State.DEAD
+        result = TaskResult.objects.filter(pk=row.task_id).only("pk", "status", "run", "args", "kwargs").first()
+        later = now.row if now.row is not None and now.row.run > row.run else None
         return {
             "badge": self.badge(row),
             "facts": [
@@ -123,13 +127,28 @@ class DeadTaskAdmin(BulkDecisions, RecordAdmin):
             "task_id": row.task_id,
             "ended_at": display.moment(row.failed_at, milliseconds=True),
             "alike": alike.order_by()[:1000].count(),
-            "result": TaskResult.objects.filter(pk=row.task_id).only("pk", "status", "run").first(),
-            "can_view_results": request.user.has_perm("django_taskq.view_taskresult"),
-            "can_requeue": dead and self.has_requeue_permission(request),
-            "can_discard": dead and self.has_discard_permission(request),
-            "requeue_url": self.url("requeue", row.pk),
-            "discard_url": self.url("discard", row.pk),
+            "result": result,
+            "task_url": self.task_url(request, row.task_id),
+            "later": later,
+            "later_badge": display.badge(later.status, _(later.status)) if later else "",
+            "was_edited": self._was_edited(row, later or result),
+            **({} if later else self.tools(request, row)),
         }
+
+    @staticmethod
+    def _was_edited(row: DeadTask, following: TaskResult | None) -> bool:
+        """Whether the run after this one got other arguments. (Edited secrets alone look the same.)"""
+        if following is None or following.run != row.run + 1:
+            return False
+        return (following.args, following.kwargs) != (row.args, row.kwargs)
+
+    def tools(self, request: HttpRequest, row: DeadTask) -> dict[str, Any]:
+        """Where the buttons of a page lead, for who may press them; none where it has been dealt with."""
+        if row.state != DeadTask.State.DEAD:
+            return {}
+        allowed = {action: self.may(request, action) for action in ACTIONS}
+        allowed["edit"] = allowed["requeue"] and self.may(request, "view_arguments")
+        return {f"{action}_url": self.url(action, row.pk) for action, may in allowed.items() if may}
 
     # --- requeue and discard ----------------------------------------------------------------------------------------
 
@@ -150,6 +169,7 @@ class DeadTaskAdmin(BulkDecisions, RecordAdmin):
             for address, name, method in addresses
             for action in ACTIONS
         ]
+        own.append(path("<path:object_id>/edit/", view(self.edit_view), name=f"{prefix}_edit"))
         return [*own, *super().get_urls()]
 
     def decide_view(self, request: HttpRequest, object_id: str, action: str) -> HttpResponse:

@@ -23,6 +23,9 @@ _MARKS = {
     "cancelled": "■",
     "expired": "⌛",
     "discarded": "⊘",
+    "queued": "…",
+    "scheduled": "◷",
+    "running": "▶",
 }
 # How an attempt may end -> the badge that it resembles. An attempt that was retried had failed.
 _TONES = {name: name for name in _MARKS} | dict.fromkeys(("timeout", "worker_lost", "retry", "unknown_task"), "failed")
