@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import uuid
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 from django.http import HttpRequest
+from msgspec import inspect
 
 from django_taskq.api.errors import ApiError, not_found
 from django_taskq.api.routes import Route
@@ -17,6 +18,7 @@ from django_taskq.conf import get_settings
 ROOM = 65_536  # bytes that a body may take beside the arguments
 MOST_KEY = 2**63 - 1
 LONGEST_NAME = 255
+_decode = msgspec.json.Decoder().decode
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 
@@ -60,11 +62,11 @@ def _from_path(text: str, kind: Any) -> Any:
 
 def _from_query(request: HttpRequest, kind: Any) -> Any:
     values: dict[str, Any] = {}
-    hints = _hints(kind)
+    numbers = _whole_numbers(kind)
     for name, given in request.GET.lists():
         if len(given) > 1:
             raise ApiError(400, "invalid_query", f"The query names {name!r} twice.")
-        values[name] = int(given[0]) if hints.get(name) is int and _NUMBER.fullmatch(given[0]) else given[0]
+        values[name] = int(given[0]) if name in numbers and _NUMBER.fullmatch(given[0]) else given[0]
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -83,7 +85,13 @@ def _from_body(request: HttpRequest, kind: Any) -> Any:
     if request.content_type != "application/json":
         raise _not_json()
     try:
-        return _decoder(NoQuery if kind is None else kind).decode(raw)
+        value = _decode(raw)
+        if isinstance(value, dict):
+            for name in _whole_numbers(kind or NoQuery):
+                number = value.get(name)
+                if isinstance(number, float) and number.is_integer():  # JSON Schema calls 3.0 an integer
+                    value[name] = int(number)
+        return msgspec.convert(value, kind or NoQuery)
     except msgspec.ValidationError as error:
         raise ApiError(400, "invalid_body", f"The body is wrong: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -95,10 +103,16 @@ def _not_json() -> ApiError:
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+def _whole_numbers(kind: Any) -> frozenset[str]:
+    """The fields of a struct that take integers."""
+    found = set()
+    for field in _fields(kind):
+        kinds = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+        if any(isinstance(one, inspect.IntType) for one in kinds):
+            found.add(field.name)
+    return frozenset(found)
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind, include_extras=True)
+def _fields(kind: Any) -> tuple[inspect.Field, ...]:
+    info = inspect.type_info(kind)
+    return info.fields if isinstance(info, inspect.StructType) else ()

@@ -79,6 +79,8 @@ ROUTES = (
     Route("POST", "queues/{queue}/purge", queues.purge, ("purge",), errors=(404,)),
     Route("GET", "workers", workers.index, MONITOR),
     Route("GET", "workers/{worker}", workers.show, MONITOR, errors=(404,)),
+    Route("POST", "workers/{worker}/quiet", workers.quiet, ("control",), 202, errors=(404,)),
+    Route("POST", "workers/{worker}/stop", workers.stop, ("control",), 202, errors=(404,)),
     Route("GET", "stats", stats.show, MONITOR),
     Route("GET", "dead", dead.index, DEAD),
     Route("POST", "dead/requeue", dead_many.requeue, (*DEAD, "requeue"), errors=(413,)),

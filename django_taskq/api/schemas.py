@@ -185,7 +185,7 @@ class Worker(Struct, kw_only=True):
     dead: bool
     host: str
     pid: int
-    supervisor: str
+    supervisor: int  # process id
     version: str
     python: str
     django: str

@@ -13,9 +13,10 @@ from django_taskq.api.auth import Actor
 from django_taskq.api.convert import attempts, redacted, utc
 from django_taskq.api.errors import ApiError, not_found
 from django_taskq.api.log import Target, log
-from django_taskq.api.schemas import Cancelled, Submission, Submitted, Task
+from django_taskq.api.schemas import Cancelled, Progress, Submission, Submitted, Task
 from django_taskq.broker import Found, get_broker
 from django_taskq.broker.broker import enqueued_at
+from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.handle import get_task
@@ -28,7 +29,8 @@ UNKNOWN = "Neither the broker nor the records know this task."
 
 def show(actor: Actor, id: uuid.UUID) -> Task:
     """A task, wherever it is: waiting, running, ended, recorded."""
-    [found] = get_broker().find([id.bytes])
+    broker = get_broker()
+    [found] = broker.find([id.bytes])
     if found.outcome is not None and found.outcome.task:
         task = _of_outcome(id, found.outcome)
     elif found.state is not None:
@@ -37,6 +39,8 @@ def show(actor: Actor, id: uuid.UUID) -> Task:
         task = _of_record(record)
     else:
         raise not_found(UNKNOWN, "unknown_task")
+    if found.worker and (told := progress_of(broker.connections, broker.keys, found.worker, found.location)):
+        task.progress = Progress(told.current, told.total, told.text)
     if not actor.may("view_arguments"):
         task.args = task.kwargs = task.result = UNSET
     return task

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Any
 
-from django_taskq import TaskContext, task
+from django_taskq import TaskContext, current_task, task
 
 
 @task(api=True)
@@ -26,3 +27,9 @@ def with_context(context: TaskContext, number: int) -> None:
 @task
 def internal(user_id: int) -> None:
     pass
+
+
+@task(api=True)
+def slowly(seconds: float) -> None:
+    current_task().progress(1, 4, "looking")
+    time.sleep(seconds)

@@ -46,7 +46,7 @@ def test_head_is_get_without_a_body(api: Api, broker: Broker) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "nothing", "tasks/", "tasks/1/2", "queues/", "dead/1/", "openapi.json/", "%00", "é", "a%0ab", "a" * 5000],
+    ["", "nothing", "tasks/", "tasks/1/2", "queues/", "dead/1/", "openapi.json/", "%00", "é", "a%0ab", "a" * 999],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_other_addresses_do_not_exist_and_nothing_redirects(method: str, path: str) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import django
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils.dateparse import parse_datetime
 
+import django_taskq
 from django_taskq.api import queues
 from django_taskq.broker import Broker
 from django_taskq.broker import inspector as inspector_module
 from tests.api.conftest import Api, ready
 from tests.api.tasks import echo, internal
 from tests.broker.helpers import Hand, Shard
-from tests.sampleapp.tasks import add
 from tests.servers import wait_for
 
 if TYPE_CHECKING:
@@ -114,16 +115,26 @@ def test_no_worker(api: Api, broker: Broker) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_says_what_it_is(caller: Callable[..., Api], worker: StartWorker) -> None:
-    api = caller("monitor")
-    worker("--threads", "2")
-    assert add.delay(1, 2).get(timeout=10) == 3
+def test_a_worker_says_what_it_is_and_does_what_it_is_told(caller: Callable[..., Api], worker: StartWorker) -> None:
+    api = caller("monitor", "submit", "view_taskresult", "control")
+    process = worker("--threads", "2", tasks=["tests.api.tasks"])
+    sent = api.post("tasks", {"task": "tests.api.tasks.slowly", "args": [1.5]}).body
+    wait_for(lambda: api.get(f"tasks/{sent['id']}").body["progress"], message="no beat told of the progress")
     [shown] = api.get("workers").body["items"]
     assert (shown["threads"], shown["queues"], shown["dead"]) == (2, ["default"], False)
+    assert (shown["version"], shown["django"]) == (django_taskq.__version__, django.get_version())
     assert parse_datetime(shown["started_at"])
+    [running] = shown["running"]
+    assert (running["id"], running["task"]) == (sent["id"], "tests.api.tasks.slowly")
+    assert running["progress"] == {"current": 1.0, "total": 4.0, "text": "looking"}
 
-    def same() -> Any:
-        return {**api.get(f"workers/{shown['id']}").body, **dict.fromkeys(("beat_at", "rss", "settled", "state"))}
-
-    assert same() == {**shown, **dict.fromkeys(("beat_at", "rss", "settled", "state"))}
-    wait_for(lambda: api.get(f"workers/{shown['id']}").body["settled"], message="no beat counted the task")
+    path = f"workers/{shown['id']}"
+    quieted = api.post(f"{path}/quiet")
+    assert (quieted.status, quieted.body) == (202, {"id": shown["id"], "requested": "quiet"})
+    wait_for(lambda: api.get(path).body["state"] == "quiet", message="it did not become quiet")
+    assert api.post(f"{path}/stop").body["requested"] == "stop"
+    wait_for(lambda: not api.get("workers").body["items"], message="it did not stop")
+    assert api.post(f"{path}/stop").code == "unknown_worker"
+    actions = [entry.change_message.split(" (")[0] for entry in LogEntry.objects.order_by("pk")]
+    assert actions == ["Sent.", "Quieted.", "Stopped."]
+    process.terminate()
