@@ -111,6 +111,15 @@ def test_minutes_go_away_by_themselves(shard: Shard, hand: Hand) -> None:
         assert 48 * 3600 < int(shard.redis("TTL", name)) <= 49 * 3600
 
 
+def test_a_minute_in_which_tasks_only_end_goes_away_too(shard: Shard, hand: Hand) -> None:
+    shard.seed_waiting()
+    [delivery] = hand.claim()
+    shard.redis("DEL", *shard.redis("KEYS", f"{shard.keys.stats_prefix}*"))
+    hand.complete(delivery)
+    [name] = shard.redis("KEYS", f"{shard.keys.stats_prefix}*")
+    assert 48 * 3600 < int(shard.redis("TTL", name)) <= 49 * 3600
+
+
 def test_a_minute_that_somebody_broke_hinders_no_settlement(shard: Shard, hand: Hand, statistics: Statistics) -> None:
     for minute in (now(shard), now(shard) + 1):
         shard.redis("HSET", f"{shard.keys.stats_prefix}{minute}", "all", b"\xc1\xff")

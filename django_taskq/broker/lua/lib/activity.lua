@@ -14,7 +14,7 @@ end
 
 local function write_activity()
   if not tallied then return end
-  local key, changed = minute_key(now_ms()), {}
+  local key, changed, first = minute_key(now_ms()), {}, false
   local function counters_of(field)
     if not changed[field] then
       local packed = redis.call('HGET', key, field)
@@ -24,7 +24,7 @@ local function write_activity()
       end
       local readable, counters = pcall(cmsgpack.unpack, packed or '')
       changed[field] = changed[field] or readable and type(counters) == 'table' and counters or {}
-      if not packed and field == 'all' then redis.call('EXPIRE', key, KEPT_SECONDS) end
+      first = first or not packed and field == 'all'
     end
     return changed[field]
   end
@@ -38,4 +38,5 @@ local function write_activity()
     end
   end
   for field, counters in pairs(changed) do redis.call('HSET', key, field, cmsgpack.pack(counters)) end
+  if first then redis.call('EXPIRE', key, KEPT_SECONDS) end -- now that it is there
 end
