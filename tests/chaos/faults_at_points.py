@@ -135,6 +135,7 @@ def dying_while_trimming(run: Run) -> None:
     run.load_thread.join(60)
     run.pause(2.0)
     run.producer("requeue").wait(30)
+    run.expect("no requeued task ran", lambda: any(start.run > 1 for start in run.books.starts()))
 
 
 register(

@@ -239,6 +239,7 @@ def requeue_killed(run: Run) -> None:
             run.producer("requeue").wait(30)
             run.wait_fired(armed)
     run.load_thread.join(60)
+    run.expect("no requeued task ran", lambda: any(start.run > 1 for start in run.books.starts()))
     both = [run.producer("requeue"), run.producer("requeue")]
     for process in both:
         if code := process.wait(30):
