@@ -77,7 +77,7 @@ class TaskContext:
         return max(0, self.max_retries - self.message.attempt)
 
     def progress(self, current: float, total: float | None = None, text: str = "") -> None:
-        """Says how far this attempt is: `current` of `total`, in units of your own, and a few words (120 bytes at most).
+        """Says how far this attempt is: `current` of `total`, in units of your own, and a few words (120 bytes).
 
         It shows in the admin, in `taskq_status` and as `handle.progress` within a second. Costs microseconds and no
         round trip, so it may be called as often as you like. Raises TaskqError for numbers that are none.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
-    Generic,
     Literal,
-    ParamSpec,
     Protocol,
     TypedDict,
-    TypeVar,
     Unpack,
     cast,
     overload,
@@ -36,13 +32,10 @@ from django_taskq.core.message import Message
 from django_taskq.core.retry import Backoff
 from django_taskq.exceptions import InvalidTask, ResultError
 from django_taskq.registry import all_tasks, register
+from django_taskq.sender import P, R, Sender
 
 if TYPE_CHECKING:
-    from django_taskq.handle import TaskHandle
     from django_taskq.options import Moment
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 When = datetime | timedelta | float
 Errors = type[BaseException] | Sequence[type[BaseException]]
@@ -82,45 +75,6 @@ class Options(TypedDict, total=False):
     idempotency_ttl: float | timedelta
     record: Literal["all", "failures"]
     api: bool
-
-
-class Sender(Generic[P, R]):
-    """What a task and `task.using(...)` have in common: the ways to send a call.
-
-    All of them raise InvalidArguments for a call that does not fit the function's signature or that JSON would change,
-    PayloadTooLarge, QueueFull and BrokerUnavailable.
-    """
-
-    _route: producer.Route
-
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """Sends the call to a worker."""
-        return producer.send(self._route, args, kwargs)
-
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """`delay` without blocking the event loop."""
-        return await asyncio.to_thread(self.delay, *args, **kwargs)
-
-    def delay_many(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[TaskHandle[R]]:
-        """Sends many calls, given as (arguments, keyword arguments), 500 a round trip.
-
-        Nothing is sent if one of them is wrong. Each 500 are sent whole or not at all; when a later one cannot be sent
-        the earlier ones have been.
-        """
-        return producer.send_many(self._route, calls)
-
-    def delay_on_commit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """Sends the call when the surrounding transaction commits, at once without one, never if it is rolled back.
-
-        The call is checked now and the handle has its id now; a relative `run_after` counts from the commit. The
-        transaction is that of the database `default`, or of `using(database=...)`. A broker that is away then raises
-        BrokerUnavailable out of the commit: the transaction is in the database, the task is not sent. If an idempotency
-        key turns out to be taken, the handle becomes that of the earlier task.
-        """
-        return producer.send_on_commit(self._route, args, kwargs)
-
-    enqueue = delay
-    aenqueue = adelay
 
 
 class TaskCall(Sender[P, R]):

@@ -36,8 +36,3 @@ TRANSITIONS: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "cancel": (frozenset({State.QUEUED, State.SCHEDULED}), frozenset({State.CANCELLED})),
     "requeue": (frozenset({State.FAILED}), frozenset({State.QUEUED})),
 }
-
-
-def allowed(transition: str, state: State) -> bool:
-    """Whether `transition` may leave `state`; KeyError for a transition that does not exist."""
-    return state in TRANSITIONS[transition][0]

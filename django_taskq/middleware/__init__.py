@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from django_taskq.middleware.base import Call, Factory, acall_chain, around, call_chain, headers_for, load_middleware
+from django_taskq.middleware.base import Call, Factory, around, call_chain, headers_for, load_middleware
 
-__all__ = ["Call", "Factory", "acall_chain", "around", "call_chain", "headers_for", "load_middleware"]
+__all__ = ["Call", "Factory", "around", "call_chain", "headers_for", "load_middleware"]

@@ -83,10 +83,6 @@ def call_chain(innermost: Call) -> Call:
     return chain
 
 
-# The same, named for where the chain is awaited.
-acall_chain = call_chain
-
-
 def is_capable(factory: Any, *, is_async: bool) -> bool:
     """Whether a factory takes this kind of callable; unmarked ones take functions, as in Django."""
     return bool(getattr(factory, "async_capable", False) if is_async else getattr(factory, "sync_capable", True))

@@ -13,7 +13,6 @@ from django_taskq import registry
 from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, release, retry
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
-from django_taskq.context import TaskContext
 from django_taskq.core.message import Attempt, Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.core.retry import decide
@@ -31,32 +30,11 @@ from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, sh
 from django_taskq.worker.malformed import malformed
 from django_taskq.worker.outcomes import activity_of, failure_outcome, outcome_of, waited
 from django_taskq.worker.unknown import unknown_task, unknown_version
+from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 
 MOST_LOSSES = 3
-
-
-class Work:
-    """A delivery that is ready to run. `started` is monotonic seconds."""
-
-    __slots__ = ("args", "context", "delivery", "hard_timeout", "kwargs", "message", "started", "task", "timeout")
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def __init__(self, delivery: Delivery, message: Message, task: Task[..., Any], started: float) -> None:
-        self.delivery = delivery
-        self.message = message
-        self.task = task
-        self.started = started
-        self.timeout, self.hard_timeout, retries = task.timeout, task.hard_timeout, task.max_retries
-        if message.options:
-            self.timeout = _span(message.options, "timeout", self.timeout)
-            self.hard_timeout = _span(message.options, "hard_timeout", self.hard_timeout)
-            retries = _count(message.options, "max_retries", retries)
-        deadline = None if self.timeout is None else started + self.timeout
-        self.context = TaskContext(message, task, delivery.lane.queue, deadline, retries)
 
 
 class Executor:
@@ -274,21 +252,6 @@ class Executor:
                 send()
 
         return tell
-
-
-def _span(options: dict[str, Any], name: str, default: float | None) -> float | None:
-    """An option of a message that is seconds or null; raises MalformedMessage."""
-    value = options.get(name, default)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-        raise MalformedMessage(f"Option {name} must be seconds or null, not {value!r:.100}.")
-    return value
-
-
-def _count(options: dict[str, Any], name: str, default: int) -> int:
-    value = options.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise MalformedMessage(f"Option {name} must be a whole number, not {value!r:.100}.")
-    return value
 
 
 def _line(failure: Failure) -> str:

@@ -19,7 +19,8 @@ from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
 from django_taskq.exceptions import HardTimeout, MalformedMessage
 from django_taskq.worker.clock import Clock
-from django_taskq.worker.executor import Executor, Work
+from django_taskq.worker.executor import Executor
+from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker

@@ -21,7 +21,8 @@ from django_taskq.worker.pools import Mean, Settle, call_task
 
 if TYPE_CHECKING:
     from django_taskq.core.progress import Progress
-    from django_taskq.worker.executor import Executor, Work
+    from django_taskq.worker.executor import Executor
+    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 

@@ -14,7 +14,8 @@ from django_taskq.worker.failure import Failure
 
 if TYPE_CHECKING:
     from django_taskq.broker.deliveries import Delivery
-    from django_taskq.worker.executor import Executor, Work
+    from django_taskq.worker.executor import Executor
+    from django_taskq.worker.work import Work
 
 _NOTHING = Failure("", "", "")
 

@@ -15,7 +15,8 @@ from django_taskq.worker.notes import Notes
 from django_taskq.worker.slots import Slot
 
 if TYPE_CHECKING:
-    from django_taskq.worker.executor import Executor, Work
+    from django_taskq.worker.executor import Executor
+    from django_taskq.worker.work import Work
 
 Settle = Callable[[Settlement], None]
 SMOOTHING = 0.05  # weight of the newest duration in the mean

@@ -34,11 +34,11 @@ from django_taskq.worker.time_limits import TimeLimits
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
-    from django_taskq.worker.executor import Work
     from django_taskq.worker.loop import AsyncRun
     from django_taskq.worker.notes import Notes
     from django_taskq.worker.options import WorkerOptions
     from django_taskq.worker.slots import Slot
+    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 

@@ -20,7 +20,7 @@ from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.held import Held
-from django_taskq.worker.unsettled import reduced
+from django_taskq.worker.unsettled import as_refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ class Settler:
             self._flush(batch[: len(batch) // 2])
             return batch[len(batch) // 2 :]
         logger.error("entry %s cannot be settled as it is", batch[0].delivery.location.decode(), exc_info=fault)
-        culprit = reduced(batch[0], fault, self._deliveries.keys)
+        culprit = as_refused(batch[0], fault, self._deliveries.keys)
         return [] if culprit is None else [culprit]
 
     def _send(self, batch: list[Settlement], repeated: bool) -> list[Settlement]:
@@ -175,7 +175,7 @@ class Settler:
         if len(settlements) > 1:
             middle = len(settlements) // 2
             return self._send(settlements[:middle], True) + self._send(settlements[middle:], True)
-        culprit = reduced(settlements[0], problem, self._deliveries.keys)
+        culprit = as_refused(settlements[0], problem, self._deliveries.keys)
         if culprit is None:
             # It stays pending here, and is not forgotten: what Redis refuses now it may take later.
             location = settlements[0].delivery.location.decode("utf-8", "replace")

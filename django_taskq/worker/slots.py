@@ -19,14 +19,20 @@ from django_taskq.exceptions import TaskCancelled, TaskTimeout
 if TYPE_CHECKING:
     from django_taskq.context import TaskContext
     from django_taskq.core.progress import Progress
-    from django_taskq.worker.executor import Work
     from django_taskq.worker.pools import ThreadPool
+    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_NONE = ctypes.py_object()  # NULL: takes back what was not raised yet
+
+
+class _Swept(BaseException):
+    """Takes the place of an interruption that was not raised yet, and is caught on the spot."""
+
+
+_SWEPT = ctypes.py_object(_Swept)
 
 
 class Slot:
@@ -126,10 +132,20 @@ class Slot:
             try:
                 self._guard.acquire()
                 self._armed = False
-                if self._fired and self.thread.ident is not None:
-                    _set_async_exc(self.thread.ident, _NONE)
+                if self._fired:
+                    self._sweep()
                 break
             except (TaskTimeout, TaskCancelled):
                 continue
         while self._guard._is_owned():  # type: ignore[attr-defined]
             self._guard.release()
+
+    def _sweep(self) -> None:
+        # Setting none at all would do the same, but until the next one Python 3.11 and 3.12 would look for it at every
+        # call of every thread, and 3.11 for ever at the first call of a thread that a debugger or profiler traces.
+        try:
+            _set_async_exc(threading.get_ident(), _SWEPT)
+            while True:
+                pass
+        except _Swept:
+            return

@@ -17,9 +17,10 @@ from django_taskq.worker.slots import Slot
 
 if TYPE_CHECKING:
     from django_taskq.broker.deliveries import Settlement
-    from django_taskq.worker.executor import Executor, Work
+    from django_taskq.worker.executor import Executor
     from django_taskq.worker.loop import AsyncRun, LoopPool
     from django_taskq.worker.pools import ThreadPool
+    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 

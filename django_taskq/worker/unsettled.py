@@ -13,7 +13,7 @@ from django_taskq.exceptions import MalformedMessage
 from django_taskq.worker.failure import text_of
 
 
-def reduced(settlement: Settlement, problem: Exception, keys: Keys) -> Settlement | None:
+def as_refused(settlement: Settlement, problem: Exception, keys: Keys) -> Settlement | None:
     """A dead letter with the reason `refused`, its raw message kept; None where even that was refused before."""
     delivery = settlement.delivery
     if settlement.script is scripts.RELEASE or settlement.arguments[1] == "refused":

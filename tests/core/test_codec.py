@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from django_taskq.core.codec import CallCodec
 from django_taskq.exceptions import InvalidArguments, InvalidTask, ResultError
 
-
 # Fixed: test ids are the same in every process that collects them.
 UNIQUE = uuid.UUID("7f1c0c1e-93f7-4f0e-a6e5-0d8b5d1f3a52")
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)

@@ -56,7 +56,19 @@ PLAIN = {  # what Python calls without a script
         "xrange",
         "zrange",
     },
-    ADMIN: {"subscribe", "time", "info", "hget", "hgetall", "hmget", "sadd", "xlen", "xrange", "zrange", "zrevrangebyscore"},
+    ADMIN: {
+        "subscribe",
+        "time",
+        "info",
+        "hget",
+        "hgetall",
+        "hmget",
+        "sadd",
+        "xlen",
+        "xrange",
+        "zrange",
+        "zrevrangebyscore",
+    },
 }
 
 

@@ -12,7 +12,8 @@ from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.signals import task_started
-from django_taskq.worker.executor import Executor, Work
+from django_taskq.worker.executor import Executor
+from django_taskq.worker.work import Work
 from tests.worker import tasks
 from tests.worker.inside import delivery_of, kind_of, new_executor, outcome_in
 

@@ -11,6 +11,7 @@
 -- @include lane_keys
 -- @include held
 -- @include leave
+-- @include settle
 -- @include finish
 -- @include minute
 -- @include activity
@@ -21,25 +22,14 @@ local function is_anothers(entry, id)
 end
 
 redis.call('PERSIST', K.index)
-local worker, entries, seen, refused = ARGV[FIRST], {}, {}, {}
-for at = FIRST + 1, #ARGV, 6 do
-  local entry, id = ARGV[at], ARGV[at + 1]
-  local code = seen[entry] and LOST or standing(worker, entry, id)
-  if code ~= LOST and ARGV[at + 2] == 'malformed' and is_anothers(entry, id) then code = UNCONFIRMED end
-  if code == HELD or code == DUPLICATE then
-    seen[entry] = true
-    entries[#entries + 1] = entry
-  end
-  if code == HELD then
-    finish(id, 'failed', ARGV[at + 3], ARGV[at + 4], '0')
-    tally_activity(ARGV[at + 5])
-    counts['dead:' .. ARGV[at + 2]] = (counts['dead:' .. ARGV[at + 2]] or 0) + 1
-  else
-    refused[#refused + 1] = (at - FIRST - 1) / 6
-    refused[#refused + 1] = code
-  end
-end
-leave_lane(entries)
+local refused = settle_each(6, function(id, at)
+  finish(id, 'failed', ARGV[at + 3], ARGV[at + 4], '0')
+  tally_activity(ARGV[at + 5])
+  local reason = 'dead:' .. ARGV[at + 2]
+  counts[reason] = (counts[reason] or 0) + 1
+end, function(entry, id, at)
+  return ARGV[at + 2] == 'malformed' and is_anothers(entry, id) and UNCONFIRMED
+end)
 count_finished()
 write_activity()
 return refused

@@ -11,27 +11,15 @@
 -- @include lane_keys
 -- @include held
 -- @include leave
+-- @include settle
 -- @include finish
 -- @include minute
 -- @include activity
 redis.call('PERSIST', K.index)
-local worker, entries, seen, refused = ARGV[FIRST], {}, {}, {}
-for at = FIRST + 1, #ARGV, 7 do
-  local entry, id = ARGV[at], ARGV[at + 1]
-  local code = seen[entry] and LOST or standing(worker, entry, id)
-  if code ~= LOST then
-    seen[entry] = true
-    entries[#entries + 1] = entry
-  end
-  if code == HELD then
-    finish(id, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
-    tally_activity(ARGV[at + 6])
-  else
-    refused[#refused + 1] = (at - FIRST - 1) / 7
-    refused[#refused + 1] = code
-  end
-end
-leave_lane(entries)
+local refused = settle_each(7, function(id, at)
+  finish(id, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
+  tally_activity(ARGV[at + 6])
+end)
 count_finished()
 write_activity()
 return refused
