@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from django_taskq.worker import process, time_limits
+from django_taskq.worker import process, supervisor, time_limits
 
 time_limits.GRACE = 1.0
 process.SETTLING = 1.0
+supervisor.YOUNG = 0.0
