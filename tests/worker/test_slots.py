@@ -38,6 +38,20 @@ def test_an_interruption_is_raised_in_the_task(pool: ThreadPool, desk: Desk) -> 
     assert outcome_in(settlement).reason == "timeout"
 
 
+def test_an_interruption_does_not_stop_a_traced_thread(desk: Desk) -> None:
+    threading.settrace(lambda *_: None)  # as a debugger or coverage does
+    try:
+        pool = new_pool(desk)
+    finally:
+        threading.settrace(None)  # type: ignore[arg-type]
+    pool.put(delivery_of(tasks.loops))
+    slot, work = wait_for(pool.running)[0]
+    wait_for(lambda: slot.interrupt(work, TaskTimeout))
+    (settlement,) = desk.wait(1)
+    assert outcome_in(settlement).reason == "timeout"
+    end(pool)
+
+
 def test_a_task_is_interrupted_once(pool: ThreadPool, desk: Desk) -> None:
     pool.put(delivery_of(tasks.loops))
     slot, work = wait_for(pool.running)[0]
