@@ -9,16 +9,18 @@ from django_taskq.admin.overview import OverviewAdmin
 from django_taskq.admin.queues import QueueAdmin
 from django_taskq.admin.results import TaskResultAdmin
 from django_taskq.admin.task_types import TaskTypeAdmin
+from django_taskq.admin.tokens import ApiTokenAdmin
 from django_taskq.admin.workers import WorkerAdmin
-from django_taskq.models import DeadTask, Overview, Queue, TaskResult, TaskType, Worker
+from django_taskq.models import ApiToken, DeadTask, Overview, Queue, TaskResult, TaskType, Worker
 
 __all__ = [
-    "DeadTaskAdmin", "OverviewAdmin", "QueueAdmin", "TaskResultAdmin", "TaskTypeAdmin", "WorkerAdmin", "register",
+    "ApiTokenAdmin", "DeadTaskAdmin", "OverviewAdmin", "QueueAdmin", "TaskResultAdmin", "TaskTypeAdmin", "WorkerAdmin",
+    "register",
 ]  # fmt: skip
 
 PAGES = {
     Overview: OverviewAdmin, Queue: QueueAdmin, Worker: WorkerAdmin, TaskType: TaskTypeAdmin,
-    DeadTask: DeadTaskAdmin, TaskResult: TaskResultAdmin,
+    DeadTask: DeadTaskAdmin, TaskResult: TaskResultAdmin, ApiToken: ApiTokenAdmin,
 }  # fmt: skip
 
 

@@ -25,11 +25,18 @@ _NOBODY = "0" * 64
 
 def create(user: Any, name: str, expires_at: dt.datetime | None = None) -> tuple[ApiToken, str]:
     """A new token with the permissions of `user`, and its text, which is not to be had a second time."""
-    prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-    text = f"taskq_{prefix}_{secret}"
-    row = ApiToken(user=user, name=name, prefix=prefix, digest=_digest(text), expires_at=expires_at)
+    row = ApiToken(user=user, name=name, expires_at=expires_at)
+    text = prepare(row)
     row.save()
     return row, text
+
+
+def prepare(row: ApiToken) -> str:
+    """Makes a row that is not saved yet the row of a new token; returns the token's text."""
+    row.prefix = secrets.token_hex(6)
+    text = f"taskq_{row.prefix}_{secrets.token_urlsafe(32)}"
+    row.digest = _digest(text)
+    return text
 
 
 def find(text: str) -> ApiToken | None:
