@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Health", "Inspector", "Page", "Progress", "QueueState", "QueuedMessage", "RunningTask", "WorkerState"]
 
-PURGE_BATCH = 500
+PURGE_BATCH, PURGE_BYTES = 500, 4_194_304  # of one round trip, at most and about
+PURGE_FIRST = 32  # messages whose size is not known yet
 
 
 class Inspector:
@@ -78,16 +79,18 @@ class Inspector:
         Each becomes a recorded outcome like any cancelled task. In batches, so that it can be repeated; `progress` is
         told after each how many that were so far.
         """
-        purged, tell = 0, progress or (lambda _: None)
+        purged, size, tell = 0, PURGE_FIRST, progress or (lambda _: None)
         for lane in self.connections.execute("ZRANGE", self.keys.queue(queue).lanes, 0, -1):
             cursor = "-"
-            while entries := self.connections.execute("XRANGE", lane, cursor, "+", "COUNT", PURGE_BATCH):
+            while entries := self.connections.execute("XRANGE", lane, cursor, "+", "COUNT", size):
                 purged += self.cancel([_id_of(fields) for _, fields in entries], reason)
                 tell(purged)
                 cursor = f"({entries[-1][0].decode()}"
+                weight = sum(len(value) for _, fields in entries for value in fields)
+                size = max(1, min(PURGE_BATCH, len(entries) * PURGE_BYTES // max(1, weight)))
         offset = 0
         while ids := self.connections.execute(
-            "ZRANGE", self.keys.queue(queue).scheduled, offset, offset + PURGE_BATCH - 1
+            "ZRANGE", self.keys.queue(queue).scheduled, offset, offset + PURGE_FIRST - 1
         ):
             count = self.cancel(ids, reason)
             purged += count
