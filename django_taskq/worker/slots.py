@@ -19,8 +19,8 @@ from django_taskq.exceptions import TaskCancelled, TaskTimeout
 if TYPE_CHECKING:
     from django_taskq.context import TaskContext
     from django_taskq.core.progress import Progress
-    from django_taskq.worker.executor import Work
     from django_taskq.worker.pools import ThreadPool
+    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 
