@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.admin import display
 from django_taskq.admin.page import RecordPage
-from django_taskq.admin.paging import CappedPaginator, LightChangeList
+from django_taskq.admin.paging import WINDOW, CappedPaginator, LightChangeList
+from django_taskq.admin.search import MATCHES, as_argument, as_id, with_argument
 from django_taskq.models import Ended
 from django_taskq.signals import operator_action
 
@@ -37,7 +37,7 @@ class RecordAdmin(RecordPage):
     show_full_result_count = False
     paginator = CappedPaginator
     search_fields = ("id",)  # get_search_results says how
-    search_help_text = gettext_lazy("The full id of a task.")
+    search_help_text = gettext_lazy("The full id of a task, or an argument: user_id:42")
     sortable_by = ("ended",)
     show_facets = admin.ShowFacets.NEVER  # each would count a value of each filter
 
@@ -62,8 +62,9 @@ class RecordAdmin(RecordPage):
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """The list, titled with what it lists."""
+        title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(
-            request, {"title": capfirst(self.opts.verbose_name_plural), **(extra_context or {})}
+            request, {"title": title, "search_note": self.search_note(request), **(extra_context or {})}
         )
 
     def get_search_results(
@@ -71,11 +72,30 @@ class RecordAdmin(RecordPage):
     ) -> tuple[QuerySet[Any], bool]:
         if not search_term.strip():
             return queryset, False
-        try:
-            wanted = uuid.UUID(search_term.strip())
-        except ValueError:
+        if id := as_id(search_term):
+            return queryset.filter(**{self.id_field: id}), False
+        wanted = as_argument(search_term)
+        # Whoever may not see arguments must not find them out by asking.
+        if wanted is None or wanted.is_secret or not self.may(request, "view_arguments"):
             return queryset.none(), False
-        return queryset.filter(**{self.id_field: wanted}), False
+        return with_argument(queryset, wanted), False
+
+    def search_note(self, request: HttpRequest) -> str:
+        """What to know about the search, or about a filter that works like one."""
+        term, note = request.GET.get("q", "").strip(), ""
+        wanted = as_argument(term)
+        if term and as_id(term) is None:
+            if wanted is None:
+                note = _("This is neither the full id of a task nor an argument like user_id:42.")
+            elif wanted.is_secret:
+                note = _("What such a key held is redacted and cannot be searched.")
+            elif not self.may(request, "view_arguments"):
+                note = _("Your account may not see arguments, so it cannot search them.")
+            else:
+                note = _("The arguments of the newest %(rows)d are searched, and the newest %(matches)d matches shown.")
+        elif request.GET.get("worker"):
+            note = _("The newest %(rows)d are looked through for a worker.")
+        return note % {"rows": WINDOW, "matches": MATCHES}
 
     # --- columns ----------------------------------------------------------------------------------------------------
 

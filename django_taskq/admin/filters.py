@@ -15,7 +15,7 @@ from django.http import HttpRequest, QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_taskq.admin.paging import distinct_values
+from django_taskq.admin.paging import DISTINCT, distinct_values, newest
 from django_taskq.models import DeadTask, TaskResult
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -61,6 +61,23 @@ class ErrorClassFilter(ColumnFilter):
     def matching(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
         # The literal '' is what SQLite must see to use an index that leaves empty error classes out.
         return queryset.filter(error_class=value, error_class__gt=RawSQL("''", ()))
+
+
+class WorkerFilter(ColumnFilter):
+    """Without an index, which would cost a write for each row: among the newest rows, offering those of the last."""
+
+    title, parameter_name = _("worker"), "worker"
+    OFFERED_FROM = 2_000
+
+    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+        rows = model_admin.model._default_manager.order_by(*model_admin.model._meta.ordering)
+        names = set(rows.values_list("worker", flat=True)[: self.OFFERED_FROM]) - {""}
+        if value := self.value():
+            names.add(value)
+        return [(name, name) for name in sorted(names)[:DISTINCT]]
+
+    def matching(self, queryset: QuerySet[Any], value: str) -> QuerySet[Any]:
+        return newest(queryset).filter(worker=value)
 
 
 class StatusFilter(SimpleListFilter):

@@ -56,7 +56,7 @@ def kinds_of(rows: QuerySet[DeadTask], most: int) -> tuple[list[Kind], bool]:
 
     Three queries: the window, the groups, their samples.
     """
-    grouped = newest(rows.order_by("-failed_at"), GROUPED).order_by().values("fingerprint")
+    grouped = newest(rows, GROUPED, among=rows).order_by().values("fingerprint")
     counted = grouped.annotate(
         count=Count("pk"), first=Min("failed_at"), last=Max("failed_at"), tasks=Count("task", distinct=True)
     )

@@ -18,6 +18,7 @@ else:
 
 COUNTED = 10_000  # rows a list counts and pages through; older ones are reached by filters
 DISTINCT = 50  # values a filter offers
+WINDOW = 100_000  # of the newest rows what no index serves is looked for in these
 
 
 class CappedPaginator(BasePaginator):
@@ -26,11 +27,16 @@ class CappedPaginator(BasePaginator):
     @cached_property
     def _found(self) -> int:
         rows: Any = self.object_list
-        if not isinstance(rows, QuerySet):
-            return len(rows)
-        # The time is in every index, so an index answers alone; the id would be fetched from the table, row by row.
+        return self.counted_rows.count() if isinstance(rows, QuerySet) else len(rows)
+
+    @property
+    def counted_rows(self) -> QuerySet[Any]:
+        """What is counted: the time is in every index, so an index answers alone; the id would be fetched from the
+        table, row by row."""
+        rows: Any = self.object_list
         time = rows.model._meta.ordering[0].removeprefix("-")
-        return rows.order_by().values(time)[: COUNTED + 1].count()
+        counted: QuerySet[Any] = rows.order_by().values(time)[: COUNTED + 1]
+        return counted
 
     @cached_property
     def count(self) -> int:
@@ -77,8 +83,9 @@ def distinct_values(model: type[Model], column: str) -> list[str]:
         return [value for (value,) in cursor.fetchall()]
 
 
-def newest(rows: QuerySet[Any], most: int) -> QuerySet[Any]:
-    """The newest `most` rows of a queryset whose order begins with a time, newest first: a bound on what is scanned."""
-    time = str(rows.query.order_by[0]).removeprefix("-")
-    start = rows.values_list(time, flat=True)[most - 1 : most].first()
+def newest(rows: QuerySet[Any], most: int = WINDOW, *, among: QuerySet[Any] | None = None) -> QuerySet[Any]:
+    """Of these rows those that belong to the newest `most` of all, or of `among`: a bound on what is scanned."""
+    time = rows.model._meta.ordering[0].removeprefix("-")
+    every = rows.model._default_manager.using(rows.db) if among is None else among
+    start = every.order_by(f"-{time}").values_list(time, flat=True)[most - 1 : most].first()
     return rows if start is None else rows.filter(**{f"{time}__gte": start})

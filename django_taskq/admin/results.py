@@ -16,8 +16,16 @@ from django.utils.translation import gettext_lazy
 from django_taskq.admin import display
 from django_taskq.admin.base import RecordAdmin
 from django_taskq.admin.current import Current, current
-from django_taskq.admin.filters import ErrorClassFilter, QueueFilter, SinceFilter, StatusFilter, TaskFilter
+from django_taskq.admin.filters import (
+    ErrorClassFilter,
+    QueueFilter,
+    SinceFilter,
+    StatusFilter,
+    TaskFilter,
+    WorkerFilter,
+)
 from django_taskq.admin.page import ASKED
+from django_taskq.admin.search import as_id
 from django_taskq.broker import get_broker
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask, Ended, TaskResult
@@ -37,7 +45,7 @@ class TaskResultAdmin(RecordAdmin):
     detail_template = "admin/django_taskq/taskresult_detail.html"
     list_display = ("short_id", "task_name", "queue_name", "state", "attempts_made", "waited", "ran", "ended")
     list_display_links = ("short_id", "task_name")
-    filters = (StatusFilter, QueueFilter, TaskFilter, SinceFilter, ErrorClassFilter)
+    filters = (StatusFilter, QueueFilter, TaskFilter, SinceFilter, ErrorClassFilter, WorkerFilter)
 
     @admin.display(description=gettext_lazy("status"))
     def state(self, row: TaskResult) -> SafeString:
@@ -54,6 +62,13 @@ class TaskResultAdmin(RecordAdmin):
     @admin.display(description=gettext_lazy("finished"), ordering="finished_at")
     def ended(self, row: TaskResult) -> str | SafeString:
         return display.moment(row.finished_at, short=True)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The list; the id of a task that only Redis knows leads to its page."""
+        id = as_id(request.GET.get("q", "")) if self.has_view_permission(request) else None
+        if id is not None and not TaskResult.objects.filter(pk=id).exists() and current(id.bytes).row is not None:
+            return HttpResponseRedirect(self.url("change", id))
+        return super().changelist_view(request, extra_context)
 
     # --- the page of one task ---------------------------------------------------------------------------------------
 
