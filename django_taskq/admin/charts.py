@@ -1,4 +1,4 @@
-"""Charts as SVG that a template draws: geometry only. No style, no script; text stands beside the drawing, in HTML.
+"""Charts as SVG that a template draws: no style, no script. Text stands beside the drawing, in HTML.
 
 A drawing is WIDTH x HEIGHT units and is stretched to the place it gets (strokes keep their width), so its parts carry
 no text: the axes are lists of labels at equal distances, and every chart has its numbers in a table.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 
 WIDTH, HEIGHT = 1000, 100
 Values = Sequence[float | None]
@@ -29,16 +32,6 @@ class Series:
 
 
 @dataclass(slots=True)
-class Column:
-    """One moment of a chart: where to hover, what is said there, and the row of the table."""
-
-    x: float
-    label: str
-    cells: list[str]
-    title: str
-
-
-@dataclass(slots=True)
 class Chart:
     """What templates/admin/django_taskq/chart.html draws. `ticks` go from top to bottom, `times` from left to right."""
 
@@ -47,12 +40,10 @@ class Chart:
     series: list[Series]
     ticks: list[str]
     times: list[str]
-    columns: list[Column]
-    width: float
-    heading: str
+    grid: list[str]  # heights
+    hover: SafeString  # a strip for each moment, with what there is to say about it
+    rows: SafeString  # of the table, the newest first
     bars: bool = False
-    lines: list[float] = field(default_factory=list)  # heights of the grid
-    summary: str = ""
 
     @property
     def empty(self) -> bool:
@@ -120,19 +111,37 @@ def _chart(
     ticks: list[str],
     is_bars: bool = False,
 ) -> Chart:
-    step = WIDTH / max(1, len(moments))
-    columns = []
-    for position, moment in enumerate(moments):
-        cells = [text(one.values[position]) for one in series]
-        told = ", ".join(f"{one.label} {cell}" for one, cell in zip(series, cells, strict=True))
-        columns.append(Column(round(position * step, 2), moment, cells, f"{moment}: {told}"))
+    cells = [[text(one.values[position]) for one in series] for position in range(len(moments))]
     for one in series:
         known = [value for value in one.values if value is not None]
         one.now = text((max(known) if is_bars else known[-1]) if known else None)
     quarter = max(1, (len(moments) - 1) // 4)
     times = [moments[min(position * quarter, len(moments) - 1)] for position in range(5)] if moments else []
-    grid = [HEIGHT * position / (len(ticks) - 1) for position in range(len(ticks))]
-    return Chart(id, title, series, ticks, times, columns, round(step, 2), "", bars=is_bars, lines=grid)
+    grid = [_n(HEIGHT * position / (len(ticks) - 1)) for position in range(len(ticks))]
+    hover, rows = _hover(series, moments, cells), _rows(moments, cells)
+    return Chart(id, title, series, ticks, times, grid, hover, rows, bars=is_bars)
+
+
+def _hover(series: Sequence[Series], moments: Sequence[str], cells: Sequence[Sequence[str]]) -> SafeString:
+    step = WIDTH / max(1, len(moments))
+    return format_html_join(
+        "",
+        '<rect class="tq-hover" x="{}" y="0" width="{}" height="100"><title>{}: {}</title></rect>',
+        (
+            (
+                _n(position * step), _n(step), moment,
+                ", ".join(f"{one.label} {cell}" for one, cell in zip(series, of_moment, strict=True)),
+            )
+            for position, (moment, of_moment) in enumerate(zip(moments, cells, strict=True))
+        ),
+    )  # fmt: skip
+
+
+def _rows(moments: Sequence[str], cells: Sequence[Sequence[str]]) -> SafeString:
+    columns = len(cells[0]) if cells else 0
+    row = '<tr data-key="{}"><th scope="row">{}</th>' + '<td class="tq-number">{}</td>' * columns + "</tr>"
+    pairs = list(zip(moments, cells, strict=True))
+    return format_html_join("", row, ((moment, moment, *of_moment) for moment, of_moment in reversed(pairs)))
 
 
 def _height(value: float, top: float) -> float:

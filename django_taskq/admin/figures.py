@@ -14,7 +14,7 @@ from django_taskq.admin.display import EMPTY, moment
 
 def count(number: int) -> str:
     """1,234,567, as the language writes it."""
-    return number_format(number, force_grouping=True)
+    return decimal(number)
 
 
 def rate(per_minute: float) -> str:
@@ -71,6 +71,8 @@ def power(seconds: float) -> str:
 
 def decimal(number: float, places: int = 0) -> str:
     """Rounded, which Django's own function does not do, and written as the language does."""
+    if not places and 0 <= number < 999.5:
+        return str(round(number))  # in every language, and a page has hundreds of them
     return number_format(round(number, places) if places else round(number), places, force_grouping=True)
 
 

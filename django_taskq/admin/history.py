@@ -29,6 +29,7 @@ class History:
         self._hour: dict[int, Minute] = {}
         self._day: dict[int, Minute] = {}
         self._sums: tuple[int, dict[tuple[str, str], Activity]] = (0, {})
+        self._tasks: tuple[Minute | None, dict[tuple[str, str], Activity]] = (None, {})
         self._read_at = 0.0
         self._lock = threading.Lock()
 
@@ -55,16 +56,17 @@ class History:
             return self._kept(self._day, fresh, first, last)
 
     def tasks(self, hour: list[Minute]) -> dict[tuple[str, str], Activity]:
-        """What each task of each queue did in that hour. What is over is added up once a minute."""
+        """What each task of each queue did in that hour. Not to be changed; what is over is added up once a minute."""
         over, last = hour[:-OPEN], hour[-1].minute
         with self._lock:
             if self._sums[0] != last:
                 self._sums = (last, add_up(pair for minute in over for pair in minute.tasks.items()))
-            sums = {name: add_up([(0, activity)])[0] for name, activity in self._sums[1].items()}
-        for minute in hour[-OPEN:]:
-            for name, activity in minute.tasks.items():
-                sums.setdefault(name, Activity()).add(activity)
-        return sums
+            if self._tasks[0] is not hour[-1]:
+                recent = add_up(pair for minute in hour[-OPEN:] for pair in minute.tasks.items())
+                for name in recent.keys() & self._sums[1].keys():
+                    recent[name].add(self._sums[1][name])
+                self._tasks = (hour[-1], self._sums[1] | recent)
+            return self._tasks[1]
 
     @staticmethod
     def _range(kept: dict[int, Minute], now: float, count: int) -> tuple[int, int, int]:
@@ -98,7 +100,9 @@ def add_up(pairs: Iterable[tuple[K, Activity]]) -> dict[K, Activity]:
     """Activities of one name, added."""
     sums: dict[K, Activity] = {}
     for name, activity in pairs:
-        sums.setdefault(name, Activity()).add(activity)
+        if name not in sums:
+            sums[name] = Activity()
+        sums[name].add(activity)
     return sums
 
 

@@ -54,7 +54,7 @@ class WorkerAdmin(LiveAdmin):
         return {
             "id": worker.id,
             "host": worker.host or worker.id,
-            "pid": worker.pid,
+            "pid": str(worker.pid or ""),
             "level": level,
             "state": state,
             "controllable": not worker.dead and worker.state in ("starting", "running", "quiet"),

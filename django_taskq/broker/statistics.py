@@ -57,9 +57,14 @@ class Activity:
 
     def add(self, other: Activity) -> None:
         """Adds another one's counts to these."""
+        # Spelled out: a page adds thousands of them.
         self.enqueued += other.enqueued
-        for name in _STATES.values():
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.retried += other.retried
+        self.cancelled += other.cancelled
+        self.expired += other.expired
+        self.discarded += other.discarded
         for mine, theirs in ((self.waits, other.waits), (self.runs, other.runs)):
             for bucket, count in theirs.items():
                 mine[bucket] = mine.get(bucket, 0) + count
