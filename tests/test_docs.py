@@ -19,6 +19,7 @@ from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
 from django_taskq import Exponential, exceptions, get_task, signals
+from django_taskq.api.routes import ROUTES
 from django_taskq.broker.keys import Keys
 from django_taskq.broker.scripts import ALL, ENQUEUE
 from django_taskq.conf import _PARSERS, read_settings
@@ -183,6 +184,22 @@ def test_files_that_are_named_exist(name):
     places = (PACKAGE, PACKAGE / "broker" / "lua", ROOT)
     for path in re.findall(r"`([\w/]+\.(?:py|lua|toml))`", text_of(name)):
         assert any((place / path).exists() for place in places), path
+
+
+# --- api.md ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_route_and_its_permissions_are_listed():
+    documented = {quoted(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in rows(section("api.md", "Routes"))}
+    assert documented == {f"{route.method} {route.path}": set(route.permissions) for route in ROUTES}
+
+
+def test_every_error_code_is_listed():
+    code = "".join(path.read_text() for path in (PACKAGE / "api").glob("*.py"))
+    used = {*re.findall(r'\b[45]\d\d, "(\w+)"', code), *re.findall(r'"(unknown_\w+|broker_\w+|not_found)"', code)}
+    listed = [name for row in rows(section("api.md", "Errors")) for name in re.findall(r"`(\w+)`", row[1])]
+    assert set(listed) == used
+    assert len(listed) == len(used)
 
 
 # --- protocol.md -----------------------------------------------------------------------------------------------------
