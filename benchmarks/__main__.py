@@ -18,8 +18,8 @@ from tests.servers import REAPER, RedisServer, temporary_directory
 if TYPE_CHECKING:
     from benchmarks.bench import Scale
 
-NAMES = ("drain", "sending", "memory", "latency", "scheduled", "coroutines", "rest", "backlog", "growth")
-LONG = ("backlog", "growth")
+NAMES = ("drain", "sending", "memory", "latency", "scheduled", "coroutines", "rest", "backlog", "growth", "pruning")
+LONG = ("backlog", "growth", "pruning")
 SERVERS = ("redis-server", "valkey-server")
 
 

@@ -10,6 +10,7 @@ from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.growth import growth
 from benchmarks.latency import latency
+from benchmarks.pruning import pruning
 from benchmarks.sending import memory, sending
 from benchmarks.waiting import coroutines, rest, scheduled
 
@@ -23,4 +24,5 @@ BENCHMARKS: dict[str, Callable[[Bench, Scale], Iterator[list[Figure]]]] = {
     "rest": rest,
     "backlog": backlog,
     "growth": growth,
+    "pruning": pruning,
 }

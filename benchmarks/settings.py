@@ -9,7 +9,7 @@ from testproject.environment import database
 
 SECRET_KEY = "benchmarks"
 USE_TZ = True
-INSTALLED_APPS = ["django_taskq", "benchmarks"]
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_taskq", "benchmarks"]
 DATABASES = {"default": database(os.environ["DATABASE_URL"])}
 TASKQ: dict[str, Any] = {"BROKER": os.environ["REDIS_URL"]}
 
