@@ -139,21 +139,22 @@ def decide(
     `Discard` and `discard_on` come first, then `Retry`, then `retry_on`. Errors that are no `Exception` (TaskTimeout,
     SystemExit ...) are retried like an `Exception`: by default, but not when `retry_on` names other errors only.
     """
-    if isinstance(error, Discard):
-        return Decision("discard", reason=error.reason)
-    if isinstance(error, discard_on):
-        return Decision("discard", reason=f"discard_on: {type(error).__name__}")
-    if attempt <= max_retries and (isinstance(error, Retry) or _is_retried(error, retry_on)):
-        asked_for = error.delay if isinstance(error, Retry) else None
+    kind = type(error)  # an error's __class__ may be a lie, or raise
+    if issubclass(kind, Discard):
+        return Decision("discard", reason=cast("Discard", error).reason)
+    if issubclass(kind, discard_on):
+        return Decision("discard", reason=f"discard_on: {kind.__name__}")
+    if attempt <= max_retries and (issubclass(kind, Retry) or _is_retried(kind, retry_on)):
+        asked_for = cast("Retry", error).delay if issubclass(kind, Retry) else None
         delay = _ask(backoff, attempt) if asked_for is None else asked_for
         return Decision("retry", min(max(delay, 0.0), LONGEST_DELAY))
-    return Decision("bury", reason="timeout" if isinstance(error, TaskTimeout) else "failed")
+    return Decision("bury", reason="timeout" if issubclass(kind, TaskTimeout) else "failed")
 
 
-def _is_retried(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> bool:
-    if isinstance(error, Exception):
-        return isinstance(error, retry_on)
-    return isinstance(error, retry_on) or any(issubclass(Exception, kind) for kind in retry_on)
+def _is_retried(kind: type[BaseException], retry_on: tuple[type[BaseException], ...]) -> bool:
+    if issubclass(kind, retry_on) or issubclass(kind, Exception):
+        return issubclass(kind, retry_on)
+    return any(issubclass(Exception, each) for each in retry_on)
 
 
 def _ask(backoff: Backoff, attempt: int) -> float:

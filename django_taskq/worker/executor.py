@@ -133,7 +133,7 @@ class Executor:
 
     def failed(self, work: Work, error: BaseException) -> Settlement:
         """The task raised, ran out of time, or was cancelled."""
-        if isinstance(error, TaskCancelled):
+        if issubclass(type(error), TaskCancelled):
             return self._cancelled(work, "cancelled while it ran", ran=True)
         context, failure = work.context, describe(error)
         task = work.task
@@ -143,7 +143,11 @@ class Executor:
         )  # fmt: skip
         if decision.kind == "bury":
             return self._bury(
-                work, failure, "hard_timeout" if isinstance(error, HardTimeout) else decision.reason, error, ran=True
+                work,
+                failure,
+                "hard_timeout" if issubclass(type(error), HardTimeout) else decision.reason,
+                error,
+                ran=True,
             )
         if decision.kind == "discard":
             reason = text_of(decision.reason)
@@ -174,7 +178,7 @@ class Executor:
             task_failed, error=error, reason=reason, duration=duration,
         )  # fmt: skip
         if ran:
-            self._attempted(work, failure, "timeout" if isinstance(error, TaskTimeout) else "failed")
+            self._attempted(work, failure, "timeout" if issubclass(type(error), TaskTimeout) else "failed")
         outcome = failure_outcome(self, work.delivery, message, failure, reason, work.started if ran else None)
         counted = activity_of(self, work, "failed", ran=ran)
         return bury(

@@ -23,12 +23,19 @@ class Failure(NamedTuple):
 def describe(error: BaseException) -> Failure:
     """Never raises."""
     kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    name = _name_of(kind)
     try:
         text = "".join(traceback.format_exception(kind, error, _application_part(error.__traceback__), limit=-50))
     except BaseException:  # noqa: BLE001 - as above, and RecursionError or MemoryError
         text = f"{name}: <its traceback cannot be formatted>"
     return Failure(clean(name), text_of(error), clean(shorten(text, TRACEBACK)))
+
+
+def _name_of(kind: type[BaseException]) -> str:
+    try:
+        return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    except BaseException:  # noqa: BLE001 - a metaclass may do anything
+        return "<a class without a name>"
 
 
 def text_of(value: object) -> str:

@@ -16,6 +16,7 @@ from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.context import TaskContext, _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
+from django_taskq.worker.malformed import malformed
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import Mean, Settle, call_task
 
@@ -144,6 +145,9 @@ class AsyncRun:
             await self._attempt()
         except GeneratorExit:  # a task's own task raised it: asyncio closes all that waits for that one, this too
             pass
+        except BaseException as fault:
+            logger.exception("entry %s: a fault of the worker itself", self.delivery.location.decode())
+            self.pool.settle(malformed(self.pool.executor, self.delivery, fault))
         finally:
             notes.clear(self.number)
 
@@ -172,7 +176,7 @@ class AsyncRun:
         pool.touched()
         if self.abandoned:
             return
-        if isinstance(error, asyncio.CancelledError) and self._interruption is not None:
+        if error is not None and issubclass(type(error), asyncio.CancelledError) and self._interruption is not None:
             error = self._interruption().with_traceback(error.__traceback__)
         pool.durations.add(time.monotonic() - work.started)
         pool.settle(executor.concluded(work, result, error))

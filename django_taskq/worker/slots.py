@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.worker.malformed import malformed
 
 if TYPE_CHECKING:
     from django_taskq.context import TaskContext
@@ -56,9 +57,10 @@ class Slot:
                 return
             try:
                 self._run(delivery)
-            except BaseException:
-                logger.exception("entry %s stays unsettled: a fault of the worker itself", delivery.location.decode())
+            except BaseException as fault:
+                logger.exception("entry %s: a fault of the worker itself", delivery.location.decode())
                 self.pool.notes.clear(self.number)
+                self.pool.settle(malformed(self.pool.executor, delivery, fault))
                 self.work, self.busy = None, False
             if self.abandoned:
                 return

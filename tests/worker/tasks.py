@@ -139,16 +139,36 @@ def picky(path: str, kind: str) -> None:
     raise {"hopeless": Hopeless, "unlucky": Unlucky, "other": KeyError}[kind](kind)
 
 
-class NoStr(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no str for you")
+def _refuses(error: BaseException) -> Any:
+    def refuse(*_: Any) -> Any:
+        raise error
+
+    return refuse
 
 
-class NoRepr(Exception):
-    def __str__(self) -> str:
-        raise SystemExit("not even this")
+def hostile(kind: str) -> BaseException:
+    """Made when it is needed: whoever looks at such an exception may die of it, a test runner too."""
+    no_str, no_repr = _refuses(RuntimeError("no str for you")), _refuses(SystemExit("not even this"))
+    values: dict[str, Any] = {
+        "no str": {"__str__": no_str},
+        "no repr": {"__str__": no_repr, "__repr__": no_repr},
+        "str is no text": {"__str__": lambda _: 7},
+        "strange notes": {"__notes__": property(no_repr)},
+        "strange class": {"__class__": property(no_repr)},
+        "no name": {},
+    }[kind]
+    meta: Any = type("Nameless", (type,), {"__getattribute__": no_repr}) if kind == "no name" else type
+    error: BaseException = meta("Hostile", (Exception,), {"__module__": __name__, **values})("hostile")
+    return error
 
-    __repr__ = __str__
+
+def _in_a_circle() -> ValueError:
+    first, second = ValueError("round"), KeyError("and round")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+HOSTILE = ("no str", "no repr", "str is no text", "strange notes", "strange class", "no name")
 
 
 def _recurse(depth: int) -> int:
@@ -158,9 +178,10 @@ def _recurse(depth: int) -> int:
 def _raise(kind: str) -> None:
     if kind == "recursion":
         _recurse(0)
+    if kind in HOSTILE:
+        raise hostile(kind)
     raise {
-        "no str": NoStr,
-        "no repr": NoRepr,
+        "circle": _in_a_circle,
         "huge": lambda: ValueError("x" * 10_000_000),
         "exit": lambda: SystemExit(3),
         "interrupt": KeyboardInterrupt,
@@ -181,6 +202,35 @@ def _raise(kind: str) -> None:
 @task(max_retries=0)
 def raises(kind: str) -> None:
     _raise(kind)
+
+
+@task(max_retries=1, backoff=SOON)
+def raises_twice(kind: str) -> None:
+    _raise(kind)
+
+
+@task(max_retries=0)
+def returns(kind: str) -> Any:
+    """What cannot be a result, or hardly."""
+    nested: list[Any] = []
+    for _ in range(10_000):
+        nested = [nested]
+    no_repr = _refuses(SystemExit("not even this"))
+    return {
+        "nested": nested,
+        "surrogate": "bad \ud800 text",
+        "nul": "a\0b",
+        "nan": float("nan"),
+        "infinity": {"a": float("inf")},
+        "huge integer": 10**5_000,
+        "bytes": b"\xff\xfe",
+        "object": type("Hostile", (), {"__repr__": no_repr, "__str__": no_repr, "__class__": property(no_repr)})(),
+        "hostile dict": type("Bad", (dict,), {"items": no_repr, "__iter__": no_repr, "__len__": no_repr})(a=1),
+        "keys": {(1, 2): 3},
+        "generator": (number for number in range(3)),
+        "exception": ValueError("returned, not raised"),
+        "large": "x" * 3_000_000,
+    }[kind]
 
 
 @task(max_retries=0)

@@ -12,7 +12,7 @@ from django_taskq.broker.broker import Submission
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message, unpack_fields
 from django_taskq.core.outcome import Outcome
-from django_taskq.exceptions import TaskFailed
+from django_taskq.exceptions import ResultError, TaskFailed
 from tests.servers import WorkerProcess, wait_for
 from tests.worker import tasks
 from tests.worker.conftest import Ledger
@@ -20,8 +20,13 @@ from tests.worker.conftest import Ledger
 pytestmark = pytest.mark.usefixtures("running")
 
 ERRORS = {
-    "no str": ("tests.worker.tasks.NoStr", "its str() raised"),
-    "no repr": ("tests.worker.tasks.NoRepr", "its str() raised"),
+    "no str": ("tests.worker.tasks.Hostile", "its str() raised"),
+    "no repr": ("tests.worker.tasks.Hostile", "its str() raised"),
+    "str is no text": ("tests.worker.tasks.Hostile", "its str() raised"),
+    "strange notes": ("tests.worker.tasks.Hostile", "hostile"),
+    "strange class": ("tests.worker.tasks.Hostile", "hostile"),
+    "no name": ("<a class without a name>", "hostile"),
+    "circle": ("ValueError", "round"),
     "huge": ("ValueError", "xxx\n... 9996000 characters left out ...\nxxx"),
     "exit": ("SystemExit", "3"),
     "interrupt": ("KeyboardInterrupt", ""),
@@ -35,6 +40,12 @@ ERRORS = {
     "group": ("BaseExceptionGroup", "both (2 sub-exceptions)"),
     "unpicklable": ("tests.worker.tasks.Local", "local"),
 }
+
+
+RETURNED = [
+    "nested", "surrogate", "nul", "nan", "infinity", "huge integer", "bytes", "object", "hostile dict", "keys",
+    "generator", "exception", "large",
+]  # fmt: skip
 
 
 def failure_of(handle: TaskHandle[Any]) -> TaskFailed:
@@ -51,9 +62,39 @@ def test_whatever_a_task_raises_is_a_failed_attempt(task: Any, kind: str, runnin
     assert failure.status == "failed"
     assert failure.error_class == ERRORS[kind][0]
     assert ERRORS[kind][1] in failure.error_message
-    assert failure.error_class.rpartition(".")[2] in failure.traceback or kind.startswith("no ")
+    assert failure.error_class.rpartition(".")[2] in failure.traceback or kind in tasks.HOSTILE
     assert len(failure.traceback) <= 31_000
     assert tasks.my_pid.delay().get(timeout=5) in pids
+    assert running.children() == pids
+
+
+def test_whatever_a_task_raises_is_retried_and_then_kept(running: WorkerProcess) -> None:
+    """It survives the way into the message of the next attempt and back."""
+    pids = running.children()
+    handles = {kind: tasks.raises_twice.delay(kind) for kind in ERRORS}
+    for kind, handle in handles.items():
+        failure_of(handle)
+        outcome = ended(handle._id)
+        history = [(attempt.number, attempt.how, attempt.error_class) for attempt in outcome.history]
+        how = "timeout" if kind == "timeout" else "failed"
+        assert history == [(1, "retry", ERRORS[kind][0]), (2, how, ERRORS[kind][0])], kind
+        assert all(len(attempt.traceback) <= 2_100 for attempt in outcome.history)
+    assert running.children() == pids
+
+
+def test_whatever_a_task_returns_it_has_succeeded(running: WorkerProcess) -> None:
+    pids = running.children()
+    kept = {"nul": "a\0b", "bytes": "//4=", "hostile dict": {"a": 1}}
+    for kind, handle in {kind: tasks.returns.delay(kind) for kind in RETURNED}.items():
+        outcome = ended(handle._id)
+        assert (kind, outcome.status, outcome.attempts) == (kind, "succeeded", 1)
+        if kind in kept:
+            assert handle.get(timeout=5) == kept[kind]
+        else:
+            assert outcome.result is None, kind
+            assert outcome.result_error, kind
+            with pytest.raises(ResultError):
+                handle.get(timeout=5)
     assert running.children() == pids
 
 

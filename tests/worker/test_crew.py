@@ -19,10 +19,11 @@ from django_taskq.worker import claimer, distributor
 from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
 from django_taskq.worker.notes import Notes
+from django_taskq.worker.pools import ThreadPool
 from tests.servers import RedisServer, wait_for
 from tests.worker import tasks
 from tests.worker.conftest import outcomes
-from tests.worker.inside import Crew, Desk, delivery_of, kind_of, new_executor
+from tests.worker.inside import Crew, Desk, delivery_of, kind_of, new_executor, outcome_in
 
 
 @pytest.fixture(autouse=True)
@@ -220,6 +221,34 @@ class TestSettler:
         began = time.monotonic()
         crew.settler.stop(0.0)
         assert time.monotonic() - began < 0.6
+
+
+@pytest.mark.parametrize("task", [tasks.notes_number, tasks.notes_number_async])
+def test_a_fault_of_the_worker_itself_settles_the_task_and_the_next_one_runs(
+    task: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk, executor = Desk(), new_executor()
+    room, notes = threading.Event(), Notes(4)
+    pool: ThreadPool | LoopPool
+    if task.is_async:
+        pool = LoopPool(1, executor, notes, 0, desk.put, room)
+    else:
+        pool = ThreadPool(1, executor, notes, desk.put, room)
+    concluded = executor.concluded
+
+    def fail(*_: Any) -> Any:
+        monkeypatch.setattr(executor, "concluded", concluded)
+        raise SystemExit("a fault of its own")
+
+    monkeypatch.setattr(executor, "concluded", fail)
+    pool.put(delivery_of(task, 1))
+    desk.wait(1)
+    pool.put(delivery_of(task, 2))
+    broken, fine = desk.wait(2)
+    assert (kind_of(broken), outcome_in(broken).reason) == ("failed", "malformed")
+    assert kind_of(fine) == "succeeded"
+    assert "a fault of the worker itself" in caplog.text
+    assert notes.read() == []
 
 
 def test_a_released_entry_that_came_back_is_another_delivery() -> None:

@@ -9,6 +9,7 @@ import pytest
 from django_taskq import TaskHandle
 from django_taskq.broker import get_broker
 from django_taskq.broker.broker import Submission
+from django_taskq.broker.inspector import Inspector
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.exceptions import TaskFailed
@@ -28,7 +29,7 @@ def ttl(task: str, key: str) -> int:
 
 def fail(handle: TaskHandle[Any]) -> None:
     with pytest.raises(TaskFailed):
-        handle.get(timeout=5)
+        handle.get(timeout=10)
 
 
 def test_a_second_call_gets_the_handle_of_the_first(ledger: Ledger) -> None:
@@ -80,6 +81,43 @@ def test_cancelling_frees_the_key(ledger: Ledger) -> None:
     assert scheduled.created
     assert scheduled.cancel() is True
     assert ttl("works", "order-5") == -2
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "status"),
+    [
+        (tasks.works, {"expires": 0.001}, "expired"),
+        (tasks.works, {"timeout": 0.2}, "failed"),
+        (tasks.blocks, {"timeout": None, "hard_timeout": 0.2}, "failed"),
+    ],
+)
+def test_running_out_of_time_frees_the_key(task: Any, options: dict[str, Any], status: str, ledger: Ledger) -> None:
+    call, broker = task.using(idempotency_key="order-7", **options), get_broker()
+    if status == "expired":
+        broker.connections.execute("SADD", broker.keys.paused, "default")
+    handle = call.delay(ledger.path, 30)
+    if status == "expired":
+        wait_for(lambda: broker.time() * 1000 > int(handle.id[:8] + handle.id[9:13], 16) + 100)
+        Inspector(broker).resume("default")
+    fail(handle)
+    assert handle.status == status
+    assert ttl(task.name.rpartition(".")[2], "order-7") == -2
+
+
+def test_a_third_lost_worker_frees_the_key(ledger: Ledger) -> None:
+    handle = tasks.dies.using(idempotency_key="order-8").delay(ledger.path, "kill")
+    fail(handle)
+    assert len(ledger.events()) == 3
+    assert ttl("dies", "order-8") == -2
+
+
+def test_a_task_that_is_handed_on_keeps_its_key(ledger: Ledger) -> None:
+    call = tasks.dies_once.using(idempotency_key="order-9")
+    first = call.delay(ledger.path)
+    ledger.wait(2)
+    assert call.delay(ledger.path) == first
+    assert first.get(timeout=5) == 1
+    assert ttl("dies_once", "order-9") > 0
 
 
 def test_wrong_arguments_free_the_key() -> None:
