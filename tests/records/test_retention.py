@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import threading
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from django_taskq import retention
+from django_taskq.broker import Broker
 from django_taskq.conf import get_settings
 from django_taskq.models import DeadTask, TaskResult
+from django_taskq.recorder import Recorder
 from django_taskq.retention import Pruner, prune
+from tests.records.outcomes import settle, succeeded
 from tests.servers import wait_for
 
 pytestmark = pytest.mark.django_db
@@ -110,3 +115,34 @@ def test_the_pruner_prunes_until_it_is_stopped(
         thread.join(10)
     assert not thread.is_alive()
     assert "a round failed" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pruning_and_recording_at_once_lose_nothing(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """Both write all the time: neither is held up for long, and neither fails."""
+    now = timezone.now()
+    TaskResult.objects.bulk_create(
+        TaskResult(id=uuid.uuid4(), task="t", queue="q", status="succeeded", finished_at=now - 8 * DAY)
+        for _ in range(4_000)
+    )
+    DeadTask.objects.bulk_create(
+        DeadTask(task_id=uuid.uuid4(), state="requeued", failed_at=now - 91 * DAY, fingerprint="f") for _ in range(500)
+    )
+    sent = [succeeded(finished=now.timestamp()) for _ in range(2_000)]
+    stop, recorder, pruner = threading.Event(), Recorder(broker), Pruner()
+    recording = threading.Thread(target=recorder.run, args=(stop,))
+    recording.start()
+    pruning = threading.Thread(target=lambda: (pruner.run_once(stop), connections.close_all()))
+    pruning.start()
+    try:
+        for first in range(0, len(sent), 100):
+            settle(broker, *sent[first : first + 100])
+        pruning.join(60)
+        wait_for(lambda: not broker.recorder_lag(), 20)
+    finally:
+        stop.set()
+        recording.join(20)
+    assert not pruning.is_alive()
+    assert set(TaskResult.objects.values_list("pk", flat=True)) == {uuid.UUID(bytes=outcome.id) for outcome in sent}
+    assert not DeadTask.objects.exists()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
