@@ -106,7 +106,10 @@ class QueueAdmin(WaitingPages, LiveAdmin):
         context = {
             **self.away(now),
             "title": _("Purge %(queue)s") % {"queue": name},
+            "trail": True,
+            "still": True,
             "row": self.row(now, None, [], queue),
+            "total": count(queue.ready + queue.scheduled),
             "mistyped": request.method == "POST",
         }
         return self.page(request, "admin/django_taskq/purge.html", context)

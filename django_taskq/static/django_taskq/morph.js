@@ -25,7 +25,11 @@ window.taskqMorph = (() => {
   /* The old node that a new one continues: the one with its key, else the next without one. */
   function partner(candidate, fresh, byKey) {
     const key = keyOf(fresh);
-    if (key) return byKey.get(key);
+    if (key) {
+      const known = byKey.get(key);
+      byKey.delete(key);
+      return known;
+    }
     while (candidate && keyOf(candidate)) candidate = candidate.nextSibling;
     return candidate && alike(candidate, fresh) ? candidate : undefined;
   }
