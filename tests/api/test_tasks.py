@@ -11,7 +11,7 @@ from django.contrib.admin.models import ADDITION, LogEntry
 
 from django_taskq import get_task
 from django_taskq.broker import Broker
-from django_taskq.core.ids import id_from_str, new_id
+from django_taskq.core.ids import id_from_str
 from tests.api.conftest import Api, ready, record
 from tests.api.tasks import internal, remind
 from tests.broker.helpers import Hand
@@ -179,7 +179,7 @@ def test_the_worker_of_a_running_task_is_asked(api: Api, hand: Hand) -> None:
     assert api.post(f"tasks/{handle.id}/cancel").body["outcome"] == "requested"
 
 
-@pytest.mark.parametrize("id", ["1", "nonsense", "%00", "..", str(uuid.UUID(bytes=new_id())), "é", "x" * 500])
+@pytest.mark.parametrize("id", ["1", "nonsense", "%00", "..", "01a203ef-8483-73c4-ac30-02a4ebd2c2d8", "é", "x" * 500])
 def test_an_unknown_id_is_not_found(api: Api, broker: Broker, id: str) -> None:
     for answer in (api.get(f"tasks/{id}"), api.post(f"tasks/{id}/cancel")):
         assert answer.status == 404
