@@ -18,8 +18,20 @@ from tests.servers import REAPER, RedisServer, temporary_directory
 if TYPE_CHECKING:
     from benchmarks.bench import Scale
 
-NAMES = ("drain", "sending", "memory", "latency", "scheduled", "coroutines", "rest", "backlog", "growth", "pruning")
-LONG = ("backlog", "growth", "pruning")
+NAMES = (
+    "drain",
+    "sending",
+    "memory",
+    "latency",
+    "scheduled",
+    "coroutines",
+    "rest",
+    "backlog",
+    "growth",
+    "pruning",
+    "pages",
+)
+LONG = ("backlog", "growth", "pruning", "pages")
 SERVERS = ("redis-server", "valkey-server")
 
 

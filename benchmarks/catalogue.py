@@ -10,6 +10,7 @@ from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.growth import growth
 from benchmarks.latency import latency
+from benchmarks.pages import pages
 from benchmarks.pruning import pruning
 from benchmarks.sending import memory, sending
 from benchmarks.waiting import coroutines, rest, scheduled
@@ -25,4 +26,5 @@ BENCHMARKS: dict[str, Callable[[Bench, Scale], Iterator[list[Figure]]]] = {
     "backlog": backlog,
     "growth": growth,
     "pruning": pruning,
+    "pages": pages,
 }
