@@ -65,7 +65,7 @@ def test_delay(proxy: Proxy, client: redis.Redis) -> None:
     proxy.delay(0.05, 0.06)
     started = time.monotonic()
     client.ping()
-    assert 0.1 <= time.monotonic() - started < 0.4
+    assert 0.1 <= time.monotonic() - started < 2
 
 
 def test_reset_ends_idle_connections(proxy: Proxy) -> None:

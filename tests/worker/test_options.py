@@ -25,7 +25,7 @@ def test_a_burst_runs_what_is_ready_and_ends(start: StartWorker, ledger: Ledger)
     process = start("--burst")
     began = time.monotonic()
     assert process.wait() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10  # `later` is due in 60
     assert len(ledger.events("end")) == 50
     assert all(handle.get(timeout=1) == "" for handle in handles)
     later.refresh()

@@ -125,7 +125,7 @@ def test_coroutines_start_while_all_threads_are_busy_and_the_other_way_round(
         began = time.monotonic()
         for handle in free.delay_many([((ledger.path, 0), {})] * 50):
             handle.get(timeout=3)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5  # of the time until the gate opens: never
         ledger.open_gate()
         for handle in held:
             handle.get(timeout=3)

@@ -48,7 +48,7 @@ def test_an_idle_worker_stops_at_once(start: StartWorker) -> None:
     time.sleep(0.2)
     began = time.monotonic()
     assert process.terminate() == 0
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5  # of the 25 that running tasks have
     assert_gone(process)
 
 
@@ -83,7 +83,7 @@ def test_a_second_sigterm_hurries(start: StartWorker, ledger: Ledger) -> None:
     process.wait_for_output("worker stops")
     began = time.monotonic()
     assert process.terminate() == 0
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5  # of 25
     assert "worker stops now: running tasks go to other workers" in process.output()
     assert get_broker().find([handle._id])[0].state == "queued"
     assert_gone(process)
@@ -100,7 +100,7 @@ def test_a_blocked_thread_does_not_keep_the_process(start: StartWorker, ledger: 
     ledger.wait(2)
     began = time.monotonic()
     assert process.terminate() == 0
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5  # of 60
     assert [get_broker().find([handle._id])[0].state for handle in handles] == ["queued", "queued"]
     assert_gone(process)
 
