@@ -74,10 +74,7 @@ def _from_query(request: HttpRequest, kind: Any) -> Any:
 
 
 def _from_body(request: HttpRequest, kind: Any) -> Any:
-    limit = get_settings().max_payload_bytes + ROOM
-    if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-        raise ApiError(413, "payload_too_large", f"The body is larger than {limit:,} bytes.")
-    raw = request.body
+    raw = _read(request)
     if not raw:
         if kind is None:
             return None
@@ -96,6 +93,15 @@ def _from_body(request: HttpRequest, kind: Any) -> Any:
         raise ApiError(400, "invalid_body", f"The body is wrong: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ApiError(400, "invalid_json", f"The body is not JSON: {error}") from error
+
+
+def _read(request: HttpRequest) -> bytes:
+    """The body; what says that it is too large is not read, and what does not say it goes no further."""
+    limit = get_settings().max_payload_bytes + ROOM
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    if int(announced if announced.isdecimal() else 0) <= limit and len(raw := request.body) <= limit:
+        return raw
+    raise ApiError(413, "payload_too_large", f"The body is larger than {limit:,} bytes.")
 
 
 def _not_json() -> ApiError:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.core.signals import got_request_exception
 from django.db import OperationalError
-from django.test import Client, override_settings
-from django.urls import reverse
+from django.test import Client, RequestFactory, override_settings
+from django.urls import resolve, reverse
 
 from django_taskq.api import queues, tasks
 from django_taskq.api.routes import ROUTES, Route
@@ -105,6 +105,26 @@ def test_bodies(api: Api, broker: Broker, body: bytes, status: int, code: str) -
     found = response.json()
     assert (response.status_code, found.get("error", {}).get("code", "")) == (status, code), found
     assert "<script>" not in str(found) or response.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(("length", "status"), [("nonsense", 202), ("-1", 202), ("9" * 30, 413), ("\u0661", 202)])
+def test_lengths_that_make_no_sense(api: Api, broker: Broker, length: str, status: int) -> None:
+    request = RequestFactory().generic("POST", "/taskq/tasks", b'{"task": "tests.api.tasks.echo"}', "application/json")
+    request.META["HTTP_AUTHORIZATION"] = f"Bearer {api.token}"
+    assert request.body
+    request.META["CONTENT_LENGTH"] = length
+    view, args, kwargs = resolve("/taskq/tasks")
+    assert view(request, *args, **kwargs).status_code == status
+
+
+def test_a_body_that_does_not_say_how_long_it_is_is_bounded_too(api: Api, broker: Broker, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
+    request = RequestFactory().generic("POST", "/taskq/tasks", b" " * 2_000_000, "application/json")
+    request.META["HTTP_AUTHORIZATION"] = f"Bearer {api.token}"
+    assert request.body
+    request.META["CONTENT_LENGTH"] = ""
+    view, args, kwargs = resolve("/taskq/tasks")
+    assert view(request, *args, **kwargs).status_code == 413
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_a_queue_is_paused_and_resumed(api: Api, broker: Broker, hand: Hand) -> 
 def test_a_purge_takes_so_many_at_a_time(api: Api, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "BATCHES", 2)
     monkeypatch.setattr(inspector_module, "PURGE_BATCH", 10)
+    monkeypatch.setattr(inspector_module, "PURGE_FIRST", 10)
     echo.delay_many([((number,), {}) for number in range(25)])
     echo.using(run_after=60).delay_many([((number,), {}) for number in range(3)])
     answers = []
