@@ -42,7 +42,7 @@ class RecordAdmin(RecordPage):
     show_facets = admin.ShowFacets.NEVER  # each would count a value of each filter
 
     class Media:
-        css = {"all": ("django_taskq/taskq.css",)}
+        css = {"all": ("django_taskq/taskq.css", "django_taskq/live.css", "django_taskq/records.css")}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
@@ -64,7 +64,13 @@ class RecordAdmin(RecordPage):
         """The list, titled with what it lists."""
         title = capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(
-            request, {"title": title, "search_note": self.search_note(request), **(extra_context or {})}
+            request,
+            {
+                "title": title,
+                "tabs": self.tabs(request),
+                "search_note": self.search_note(request),
+                **(extra_context or {}),
+            },
         )
 
     def get_search_results(

@@ -180,7 +180,13 @@ class BulkDecisions(Decisions):
 
     def _page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         verb = _("Requeue dead letters") if context["run"].action == "requeue" else _("Discard dead letters")
-        around = {**self.admin_site.each_context(request), "title": verb, "subtitle": None, "opts": self.opts}
+        around = {
+            **self.admin_site.each_context(request),
+            "tabs": self.tabs(request),
+            "title": verb,
+            "subtitle": None,
+            "opts": self.opts,
+        }
         list_url = f"{self.url('changelist')}?{request.GET.urlencode()}".removesuffix("?")
         context = {**around, "list_url": list_url, "requeuing": context["run"].action == "requeue", **context}
         return TemplateResponse(request, f"admin/django_taskq/{template}.html", context)

@@ -46,12 +46,17 @@ class DeadTaskAdmin(BulkDecisions, EditArguments, RecordAdmin):
     detail_template = "admin/django_taskq/deadtask_detail.html"
     id_field = "task_id"
     ended_field = "failed_at"
-    list_display = ("short_id", "task_name", "queue_name", "badge", "why", "attempts_made", "ended")
+    list_display = ("short_id", "task_name", "queue_name", "badge", "why", "ended")
     list_display_links = ("short_id", "task_name")
     filters = (
         StateFilter, QueueFilter, TaskFilter, FailedSinceFilter, ReasonFilter, ErrorClassFilter, FingerprintFilter
     )  # fmt: skip
     actions = ("requeue_selected", "discard_selected")
+
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
+        """Without the state where all have the same."""
+        every = request.GET.get("state") == "all" or request.GET.get("q")
+        return tuple(column for column in self.list_display if every or column != "badge")
 
     # --- the list ---------------------------------------------------------------------------------------------------
 
@@ -70,6 +75,7 @@ class DeadTaskAdmin(BulkDecisions, EditArguments, RecordAdmin):
             query = {"fingerprint": kind.fingerprint, "p": None}
             kind.links = {"list": changelist.get_query_string(query), **self._bulk_links(request, changelist, query)}
         return {
+            "shown_state": dict(DeadTask.State.choices).get(request.GET.get("state", "dead"), ""),
             "kinds": [] if "fingerprint" in request.GET else kinds,
             "more_kinds": changelist.get_query_string({"kinds": "all"}) if more and not everything else "",
             "for_all": self._bulk_links(request, changelist, {"p": None}) if changelist.result_count else {},

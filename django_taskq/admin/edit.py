@@ -89,6 +89,7 @@ class EditArguments(Editing):
         task = lookup(row.task)
         context: dict[str, Any] = {
             **self.admin_site.each_context(request),
+            "tabs": self.tabs(request),
             "title": _("Edit arguments and requeue"),
             "subtitle": None,
             "opts": self.opts,

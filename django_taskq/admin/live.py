@@ -7,41 +7,26 @@ AdminSite that registers it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, URLPattern, path, reverse
+from django.urls import URLPattern, path
 from django.utils.cache import patch_vary_headers
 from django.utils.text import capfirst
 
 from django_taskq.admin.figures import moment_of
 from django_taskq.admin.look import Look
-from django_taskq.models import DeadTask, Overview, Queue, TaskResult, TaskType, Worker
+from django_taskq.admin.tabs import Tabbed
 from django_taskq.signals import operator_action
 
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin
-
 FRAGMENT = "X-Taskq-Fragment"  # the header with which a page refreshes itself
-# The pages in the order of their tabs; also the names by which findings lead to them.
-TABS = {
-    "overview": Overview,
-    "queues": Queue,
-    "workers": Worker,
-    "task_types": TaskType,
-    "dead": DeadTask,
-    "results": TaskResult,
-}
 
 
-class LiveAdmin(ModelAdmin):
+class LiveAdmin(Tabbed):
     """A page of live numbers. The permission `monitor` shows it; what may be done there has permissions of its own."""
 
     template = ""
@@ -87,28 +72,13 @@ class LiveAdmin(ModelAdmin):
             "title": capfirst(self.opts.verbose_name_plural),
             "opts": self.opts,
             "base": "admin/django_taskq/fragment.html" if fragment else "admin/django_taskq/live.html",
-            "tabs": [] if fragment else self._tabs(),
+            "tabs": [] if fragment else self.tabs(request),
             "changelist_url": self.link(self.model),
             **context,
         }
         response = TemplateResponse(request, template, values)
         patch_vary_headers(response, [FRAGMENT])
         return response
-
-    def _tabs(self) -> list[tuple[str, str, bool]]:
-        """Names and addresses of the pages that this site has."""
-        links = [(model, self.link(model)) for model in TABS.values()]
-        return [
-            (capfirst(str(model._meta.verbose_name_plural)), url, model is self.model) for model, url in links if url
-        ]
-
-    def link(self, model: type[Any], name: str = "changelist", *args: Any, query: str = "") -> str:
-        """An address on this site; '' where the site has not registered the model."""
-        try:
-            url = reverse(f"{self.admin_site.name}:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
-        except NoReverseMatch:
-            return ""
-        return f"{url}?{query}" if query else url
 
     @staticmethod
     def away(look: Look) -> dict[str, Any]:

@@ -14,12 +14,14 @@ from django_taskq.admin.display import breakable
 from django_taskq.admin.figures import brief, count, share
 from django_taskq.admin.findings import BAD, findings
 from django_taskq.admin.history import Rates, add_up, history_of, recent_hour
-from django_taskq.admin.live import TABS, LiveAdmin
+from django_taskq.admin.links import seen, task_urls
+from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look
 from django_taskq.admin.running import running_rows
 from django_taskq.admin.series import SPANS, Bucket, buckets, overview_charts
 from django_taskq.admin.server import server_facts
 from django_taskq.admin.shared import shared
+from django_taskq.admin.tabs import TABS
 from django_taskq.broker import get_broker
 from django_taskq.broker.statistics import Activity, Minute
 from django_taskq.exceptions import TaskqError
@@ -42,8 +44,8 @@ class OverviewAdmin(LiveAdmin):
         chosen = chosen if chosen in SPANS else "1h"
         found = [] if now.error else findings(now, rates)
         by_task = _by_task(history_of(get_broker()).tasks(hour)) if hour else {}
-        urls = {page: self.link(model) for page, model in TABS.items()}
-        running = running_rows(now)
+        urls = {page: seen(self, request, model) for page, model in TABS.items()}
+        running = running_rows(now, task_urls(self, request))
         return {
             **self.away(now),
             "findings": [(finding, urls.get(finding.page, "")) for finding in found],

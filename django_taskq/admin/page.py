@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+import time
+from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
-from django.urls import NoReverseMatch, reverse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -20,14 +21,10 @@ from django.utils.translation import gettext as _
 from django_taskq.admin import display
 from django_taskq.admin.current import Current, current
 from django_taskq.admin.python_call import python_call
+from django_taskq.admin.tabs import Tabbed
 from django_taskq.core.frames import frames_of
-from django_taskq.models import DeadTask, Ended
+from django_taskq.models import DeadTask, Ended, TaskResult
 from django_taskq.redaction import REDACTED
-
-if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
-else:
-    ModelAdmin = admin.ModelAdmin
 
 FRAMES = 10  # of the application's own that a page shows above the whole traceback
 DECISIONS = 10  # of people, the last ones
@@ -43,7 +40,7 @@ def back_to(request: HttpRequest, otherwise: str) -> str:
     return wanted if local else otherwise
 
 
-class RecordPage(ModelAdmin):
+class RecordPage(Tabbed):
     """A page to read, not a form."""
 
     detail_template = ""
@@ -68,6 +65,7 @@ class RecordPage(ModelAdmin):
         arguments, decisions = self._arguments(request, row), self.decisions(row)
         context = {
             **self.admin_site.each_context(request),
+            "tabs": self.tabs(request),
             "title": str(row.task or _("(unknown)")),
             "subtitle": None,
             "opts": self.opts,
@@ -117,6 +115,7 @@ class RecordPage(ModelAdmin):
                 last = {
                     "number": now.running.attempt,
                     "started": now.running.since,
+                    "ended": max(now.running.since, time.time()),  # so far
                     "worker": row.worker,
                     "how": "running",
                 }
@@ -150,10 +149,7 @@ class RecordPage(ModelAdmin):
         """The page of a task, where this site has one and the user may see it."""
         if not self.may(request, "view_taskresult"):
             return ""
-        try:
-            return reverse(f"{self.admin_site.name}:django_taskq_taskresult_change", args=(id,))
-        except NoReverseMatch:
-            return ""
+        return self.link(TaskResult, "change", id)
 
     def url(self, name: str, *args: Any) -> str:
         """The address of one of this model's admin views."""
