@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote, unquote
@@ -15,6 +16,7 @@ from django_taskq.admin.charts import sparkline
 from django_taskq.admin.figures import ago, brief, count, rate
 from django_taskq.admin.findings import state_of
 from django_taskq.admin.history import Rates, clearing, recent_hour
+from django_taskq.admin.links import seen
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again
 from django_taskq.admin.purging import purge
@@ -48,12 +50,14 @@ class QueueAdmin(WaitingPages, LiveAdmin):
         rates = Rates(hour, now.at) if hour else None
         return {
             **self.away(now),
-            "rows": [self.row(now, rates, hour, queue) for queue in now.queues],
+            "rows": [self.row(request, now, rates, hour, queue) for queue in now.queues],
             "can_pause": request.user.has_perm("django_taskq.pause"),
             "can_purge": request.user.has_perm("django_taskq.purge"),
         }
 
-    def row(self, now: Look, rates: Rates | None, hour: Sequence[Minute], queue: QueueState) -> dict[str, Any]:
+    def row(
+        self, request: HttpRequest, now: Look, rates: Rates | None, hour: Sequence[Minute], queue: QueueState
+    ) -> dict[str, Any]:
         """One queue as the list and its own page show it."""
         level, state = state_of(now, queue)
         entering, leaving = (rates.entering(queue.name), rates.leaving(queue.name)) if rates else (0.0, 0.0)
@@ -81,7 +85,7 @@ class QueueAdmin(WaitingPages, LiveAdmin):
                 name: self.link(Queue, name, quote(queue.name))
                 for name in ("change", "pause", "resume", "purge", "cancel")
             },
-            "results_url": self.link(TaskResult, query=f"queue={quote(queue.name)}"),
+            "results_url": seen(self, request, TaskResult, query=urlencode({"queue": queue.name})),
         }
 
     # --- pause, resume, purge ---------------------------------------------------------------------------------------
@@ -108,7 +112,7 @@ class QueueAdmin(WaitingPages, LiveAdmin):
             "title": _("Purge %(queue)s") % {"queue": name},
             "trail": True,
             "still": True,
-            "row": self.row(now, None, [], queue),
+            "row": self.row(request, now, None, [], queue),
             "total": count(queue.ready + queue.scheduled),
             "mistyped": request.method == "POST",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django_taskq.admin import display
@@ -10,15 +11,16 @@ from django_taskq.admin.look import Look
 from django_taskq.broker.worker_states import RunningTask, WorkerState
 
 
-def running_rows(look: Look) -> list[dict[str, Any]]:
-    """Every running task, the one that runs for longest first."""
+def running_rows(look: Look, url_of: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Every running task, the one that runs for longest first. `url_of`: the page of the task with that id, or ''."""
     tasks = [(task, worker) for worker in look.workers for task in worker.running]
-    return [running_row(look, *pair) for pair in sorted(tasks, key=lambda pair: pair[0].since)]
+    return [running_row(look, *pair, url_of) for pair in sorted(tasks, key=lambda pair: pair[0].since)]
 
 
-def running_row(look: Look, task: RunningTask, worker: WorkerState) -> dict[str, Any]:
+def running_row(look: Look, task: RunningTask, worker: WorkerState, url_of: Callable[[str], str]) -> dict[str, Any]:
     """One running task."""
     return {
+        "url": url_of(task.id),
         "id": task.id,
         "short_id": display.short_id(task.id),
         "task": display.breakable(task.task),

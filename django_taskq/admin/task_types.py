@@ -15,6 +15,7 @@ from django_taskq.admin.charts import sparkline
 from django_taskq.admin.figures import brief, count, rate, share
 from django_taskq.admin.findings import BAD, FAILING, FEW
 from django_taskq.admin.history import add_up, history_of, recent_hour
+from django_taskq.admin.links import seen
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import look
 from django_taskq.broker import get_broker
@@ -45,7 +46,7 @@ class TaskTypeAdmin(LiveAdmin):
         activities = history_of(get_broker()).tasks(hour) if hour else {}
         chosen = request.GET.get("sort", "")
         chosen = chosen if chosen in SORTS else "name"
-        rows = sorted(self._rows(activities, hour), key=SORTS[chosen])
+        rows = sorted(self._rows(request, activities, hour), key=SORTS[chosen])
         return {
             **self.away(now),
             "rows": rows[:MOST],
@@ -61,7 +62,9 @@ class TaskTypeAdmin(LiveAdmin):
             "sort": chosen,
         }
 
-    def _rows(self, activities: Mapping[tuple[str, str], Activity], hour: Sequence[Minute]) -> list[dict[str, Any]]:
+    def _rows(
+        self, request: HttpRequest, activities: Mapping[tuple[str, str], Activity], hour: Sequence[Minute]
+    ) -> list[dict[str, Any]]:
         by_task = add_up((task, activity) for (_queue, task), activity in activities.items())
         queues: dict[str, set[str]] = {}
         for queue, task in activities:
@@ -89,8 +92,8 @@ class TaskTypeAdmin(LiveAdmin):
                     "wait": (brief(activity.wait(0.5)), brief(activity.wait(0.95))),
                     "run": (brief(activity.run(0.5)), brief(activity.run(0.95))),
                     "spark": sparkline(ended[name]) if name in ended else "",
-                    "results_url": self.link(TaskResult, query=query) if name else "",
-                    "dead_url": self.link(DeadTask, query=query) if name and activity.failed else "",
+                    "results_url": seen(self, request, TaskResult, query=query) if name else "",
+                    "dead_url": seen(self, request, DeadTask, query=query) if name and activity.failed else "",
                 }
             )
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -15,6 +15,7 @@ from django.utils.translation import ngettext
 from django_taskq.admin import display
 from django_taskq.admin.figures import ago, brief, count
 from django_taskq.admin.history import Rates, recent_hour
+from django_taskq.admin.links import task_urls
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again
 from django_taskq.broker import get_broker
@@ -35,7 +36,9 @@ class WaitingPages(LiveAdmin):
 
     if TYPE_CHECKING:  # QueueAdmin has them
 
-        def row(self, now: Look, rates: Rates | None, hour: Sequence[Minute], queue: QueueState) -> dict[str, Any]: ...
+        def row(
+            self, request: HttpRequest, now: Look, rates: Rates | None, hour: Sequence[Minute], queue: QueueState
+        ) -> dict[str, Any]: ...
         def find(self, now: Look, name: str) -> QueueState: ...
 
     def queue_view(self, request: HttpRequest, name: str) -> HttpResponse:
@@ -45,13 +48,14 @@ class WaitingPages(LiveAdmin):
         queue, hour = self.find(now, name), recent_hour(now)
         scheduled, cursor = request.GET.get("scheduled") == "1", request.GET.get("after", "")[:LONGEST_CURSOR]
         page, trouble = self._messages(now, name, scheduled, cursor)
+        url_of = task_urls(self, request)
         context = {
             **self.away(now),
             "title": name,
             "trail": True,
-            "row": self.row(now, Rates(hour, now.at) if hour else None, hour, queue),
+            "row": self.row(request, now, Rates(hour, now.at) if hour else None, hour, queue),
             "scheduled": scheduled,
-            "rows": [_row(now, message) for message in page.messages],
+            "rows": [_row(now, message, url_of) for message in page.messages],
             "trouble": trouble,
             "first_page": not cursor,
             "next_page": self._query(scheduled, page.following) if page.following else "",
@@ -122,12 +126,13 @@ class WaitingPages(LiveAdmin):
         return urlencode({**({"scheduled": 1} if scheduled else {}), **({"after": cursor} if cursor else {})})
 
 
-def _row(now: Look, waiting: QueuedMessage) -> dict[str, Any]:
+def _row(now: Look, waiting: QueuedMessage, url_of: Callable[[str], str]) -> dict[str, Any]:
     message = waiting.message
     readable = message is not None and len(message.id) == 16
     id = id_to_str(message.id) if message is not None and readable else ""
     return {
         "id": id,
+        "url": url_of(id) if id else "",
         "short_id": display.short_id(id) if id else display.EMPTY,
         "name": message.task if message else _("(cannot be read)"),
         "task": display.breakable(message.task) if message else _("(cannot be read)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -12,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from django_taskq.admin.figures import ago, brief, count, size
 from django_taskq.admin.findings import BAD, OK, WARN
+from django_taskq.admin.links import task_urls
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again
 from django_taskq.admin.running import running_row
@@ -37,18 +39,18 @@ class WorkerAdmin(LiveAdmin):
         ]
 
     def content(self, request: HttpRequest) -> dict[str, Any]:
-        now = look()
+        now, url_of = look(), task_urls(self, request)
         return {
             **self.away(now),
-            "rows": [self.row(now, worker) for worker in now.workers if worker in now.alive],
-            "lost": [self.row(now, worker) for worker in now.lost],
+            "rows": [self.row(now, worker, url_of) for worker in now.workers if worker in now.alive],
+            "lost": [self.row(now, worker, url_of) for worker in now.lost],
             "busy": count(sum(bool(worker.running) for worker in now.alive)),
             "tasks": count(sum(len(worker.running) for worker in now.alive)),
             "can_control": request.user.has_perm("django_taskq.control"),
             "can_cancel": request.user.has_perm("django_taskq.cancel"),
         }
 
-    def row(self, now: Look, worker: WorkerState) -> dict[str, Any]:
+    def row(self, now: Look, worker: WorkerState, url_of: Callable[[str], str]) -> dict[str, Any]:
         """One task process."""
         level, state = _state(now, worker)
         return {
@@ -69,7 +71,7 @@ class WorkerAdmin(LiveAdmin):
             "beat": ago(None if worker.beat is None else now.at - worker.beat),
             "versions": _versions(worker),
             "running": [
-                {**running_row(now, task, worker), "cancel_url": self.link(Worker, "cancel", task.id)}
+                {**running_row(now, task, worker, url_of), "cancel_url": self.link(Worker, "cancel", task.id)}
                 for task in sorted(worker.running, key=lambda task: task.since)
             ],
             "control_url": self.link(Worker, "control", quote(worker.id)),

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import redis
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.test import Client
 
 from django_taskq.admin import shared
@@ -45,7 +46,14 @@ class Scene:
 
     def beat(self, hand: Hand, **fields: Any) -> None:
         now = self.broker.time()
-        described = {"host": "web-1", "pid": 4711, "threads": 4, "started": now - 60, "state": "running", "rss": 2**26}
+        described: dict[str, Any] = {
+            "host": "web-1",
+            "pid": 4711,
+            "threads": 4,
+            "started": now - 60,
+            "state": "running",
+            "rss": 2**26,
+        }
         self.shard.workers.beat([Beat(hand.name, {**described, **fields})])
 
     def silence(self, hand: Hand, seconds: float) -> None:
@@ -79,14 +87,15 @@ class Scene:
             hand.connection.disconnect()
 
 
-def page(client: Client, url: str, **query: object) -> str:
+def page(client: Client, url: str, **query: str) -> str:
     """The page's text without its tags' layout; asserts that it is there."""
     response = client.get(url, query)
     assert response.status_code == 200, response
     return text_of(response)
 
 
-def text_of(response: HttpResponse) -> str:
+def text_of(response: HttpResponseBase) -> str:
+    assert isinstance(response, HttpResponse)
     return re.sub(r"\s+", " ", response.content.decode())
 
 
@@ -104,7 +113,7 @@ def look_anew(broker: Broker) -> None:
 def counting(monkeypatch: Any) -> Iterator[Callable[[], int]]:
     """How many times something is sent to Redis: round trips, and commands that fetch something."""
     sent = 0
-    original = redis.connection.AbstractConnection.send_packed_command
+    original: Callable[..., Any] = redis.connection.AbstractConnection.send_packed_command
 
     def send(self: Any, *arguments: Any, **options: Any) -> Any:
         nonlocal sent

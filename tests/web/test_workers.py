@@ -11,7 +11,7 @@ from tests.conftest import StartWorker
 from tests.sampleapp.tasks import sleep
 from tests.servers import wait_for
 from tests.web.conftest import Allowed
-from tests.web.scene import WORKERS, Scene, look_anew, page, words
+from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene, look_anew, page, words
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +37,18 @@ def test_running_tasks_with_their_progress(admin: Client, scene: Scene) -> None:
     assert '<progress max="100" value="75"' in content
     for shown in ("shop.<wbr>resize", "resizing", id, "42 s", f"{WORKERS}task/{id}/cancel/"):
         assert shown in content, shown
+
+
+def test_tasks_lead_to_their_pages_for_whoever_may_see_them(admin: Client, allowed: Allowed, scene: Scene) -> None:
+    id = scene.run(scene.worker())
+    there = f"/admin/django_taskq/taskresult/{id}/change/"
+    for url in (OVERVIEW, WORKERS, f"{QUEUES}default/change/"):
+        assert there in page(admin, url)
+    assert admin.get(there).status_code == 200
+    monitor = allowed("monitor")
+    for url in (OVERVIEW, WORKERS, QUEUES, TYPES, f"{QUEUES}default/change/"):
+        assert "/taskresult/" not in page(monitor, url)
+        assert "/deadtask/" not in page(monitor, url)
 
 
 def test_progress_without_an_end(admin: Client, scene: Scene) -> None:
