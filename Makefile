@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The packages of Debian that `test-services` works with.
-PACKAGES := redis-server postgresql openssl
+PACKAGES := redis-server postgresql openssl gcc libc6-dev
 
 .PHONY: help demo test test-services test-servers services check format bench chaos audit clean
 
