@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -109,7 +110,9 @@ def test_a_purge_that_takes_too_long_says_that_there_is_more(
     monkeypatch.setattr(purging, "AT_MOST", 0.0)
     scene.shard.seed_waiting(1200)
     response = admin.post(url("purge"), {"confirmation": "default"}, follow=True)
-    assert b"500 tasks of the queue default are cancelled." in response.content
+    done = re.search(r"(\d+) tasks of the queue default are cancelled", response.content.decode())
+    assert done
+    assert 0 < int(done[1]) < 1200
     assert b"There are more: purge again for the rest." in response.content
     assert response.redirect_chain[0][0] == url("purge")
 
