@@ -96,11 +96,13 @@ def _from_body(request: HttpRequest, kind: Any) -> Any:
 
 
 def _read(request: HttpRequest) -> bytes:
-    """The body; what says that it is too large is not read, and what does not say it goes no further."""
+    """The body. What says that it is too large is not read; what does not say how long it is goes no further."""
     limit = get_settings().max_payload_bytes + ROOM
-    announced = request.META.get("CONTENT_LENGTH") or "0"
-    if int(announced if announced.isdecimal() else 0) <= limit and len(raw := request.body) <= limit:
-        return raw
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    if not re.fullmatch(r"[0-9]+", announced) or (len(announced) < 20 and int(announced) <= limit):
+        raw = request.body
+        if len(raw) <= limit:
+            return raw
     raise ApiError(413, "payload_too_large", f"The body is larger than {limit:,} bytes.")
 
 

@@ -15,7 +15,7 @@ from django_taskq.api.routes import ROUTES, Route
 from django_taskq.api.schemas import Failure
 
 REF = "#/components/schemas/{name}"
-EVERY = (400, 401, 403, 500, 503)  # what each route may answer
+EVERY = (400, 401, 403, 500, 502, 503)  # what each route may answer
 _PATH_SCHEMAS: dict[Any, dict[str, Any]] = {
     uuid.UUID: {"type": "string", "format": "uuid"},
     int: {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
@@ -43,7 +43,12 @@ def _fixed(cookie: str) -> dict[str, Any]:
             "schemas": components,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "session": {"type": "apiKey", "in": "cookie", "name": cookie},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": cookie,
+                    "description": "Each POST must also send Django's CSRF token, in the header X-CSRFToken.",
+                },
             },
         },
         "security": [{"token": []}, {"session": []}],

@@ -31,7 +31,7 @@ def show(actor: Actor, id: uuid.UUID) -> Task:
     """A task, wherever it is: waiting, running, ended, recorded."""
     broker = get_broker()
     [found] = broker.find([id.bytes])
-    if found.outcome is not None and found.outcome.task:
+    if found.outcome is not None:
         task = _of_outcome(id, found.outcome)
     elif found.state is not None:
         task = _of_message(id, found)

@@ -107,7 +107,9 @@ def test_bodies(api: Api, broker: Broker, body: bytes, status: int, code: str) -
     assert "<script>" not in str(found) or response.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.parametrize(("length", "status"), [("nonsense", 202), ("-1", 202), ("9" * 30, 413), ("\u0661", 202)])
+@pytest.mark.parametrize(
+    ("length", "status"), [("nonsense", 202), ("-1", 202), ("9" * 30, 413), ("9" * 5000, 413), ("\u0661", 202)]
+)
 def test_lengths_that_make_no_sense(api: Api, broker: Broker, length: str, status: int) -> None:
     request = RequestFactory().generic("POST", "/taskq/tasks", b'{"task": "tests.api.tasks.echo"}', "application/json")
     request.META["HTTP_AUTHORIZATION"] = f"Bearer {api.token}"

@@ -11,7 +11,8 @@ from django.contrib.admin.models import ADDITION, LogEntry
 
 from django_taskq import get_task
 from django_taskq.broker import Broker
-from django_taskq.core.ids import id_from_str
+from django_taskq.core.ids import id_from_str, new_id
+from django_taskq.core.outcome import Outcome
 from tests.api.conftest import Api, ready, record
 from tests.api.tasks import internal, remind
 from tests.broker.helpers import Hand
@@ -138,6 +139,13 @@ def test_the_result_is_shown(api: Api, broker: Broker) -> None:
     record(outcome)
     shown = api.get(f"tasks/{uuid.UUID(bytes=outcome.id)}").body
     assert shown["result"] == {"sent": [1, 2], "token": "[redacted]"}
+
+
+def test_an_outcome_that_no_row_will_hold_is_shown_while_redis_has_it(api: Api, broker: Broker) -> None:
+    outcome = Outcome(new_id(), 1, "succeeded", recorded=False, result=b"7")
+    settle(broker, outcome)
+    shown = api.get(f"tasks/{uuid.UUID(bytes=outcome.id)}").body
+    assert (shown["state"], shown["result"], shown["finished_at"]) == ("succeeded", 7, None)
 
 
 def test_arguments_and_results_need_their_own_permission(caller: Callable[..., Api], broker: Broker) -> None:
