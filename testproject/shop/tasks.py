@@ -53,9 +53,9 @@ def always_fails(order: int) -> None:
     raise ValueError(f"order {order} has no address")
 
 
-@task(queue_name=settings.QUEUE_NAME)
+@task(queue_name=settings.QUEUE_NAME, api=True)
 async def ask_supplier(article: str, seconds: float = 1.0) -> str:
-    """A coroutine: hundreds of these wait at the same time in one process."""
+    """A coroutine: hundreds of these wait at the same time in one process. POST /taskq/tasks may send it, too."""
     await asyncio.sleep(seconds)
     return f"{article}: in stock"
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from django_taskq.api import tokens
+from django_taskq.api.routes import ROUTES
+from django_taskq.api.schemas import Failure
 from django_taskq.broker import Broker
 from django_taskq.broker.connection import Connections
 from django_taskq.bulk import Writer
@@ -48,6 +52,9 @@ class Api:
         response = self.client.generic(method, f"/taskq/{path}", headers=headers, **content)  # type: ignore[arg-type]
         assert response.status_code == 204 or response.headers["Content-Type"] == "application/json", response.content
         body = None if method == "HEAD" or not response.content else json.loads(response.content)
+        if body is not None:
+            # Structs do not check what they are made of, so each answer is read as what the document calls it.
+            msgspec.convert(body, _answer_of(method, path) if response.status_code < 400 else Failure)
         return Answer(response.status_code, body, response.headers)
 
     def get(self, path: str) -> Answer:
@@ -55,6 +62,14 @@ class Api:
 
     def post(self, path: str, body: Any = None) -> Answer:
         return self.call("POST", path, body)
+
+
+def _answer_of(method: str, path: str) -> Any:
+    """What openapi.json says that this call answers with."""
+    for route in ROUTES:
+        if route.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), path.partition("?")[0]):
+            return route.response
+    raise LookupError(f"{method} {path}")
 
 
 def user_with(*codenames: str, name: str = "") -> User:
