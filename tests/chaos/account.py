@@ -28,7 +28,6 @@ def finish(run: Run) -> Report:
     points.disarm(run.books)
     for cut in run.cuts:
         cut.hit.set()
-    _note_points(run)
     forgets = any(fault.loses for fault in run.faults)
     try:
         wait_for(lambda: _nothing_left(run, forgets), run.plan.patience + run.limit, lambda: _what_is_left(run), 0.1)
@@ -44,6 +43,7 @@ def finish(run: Run) -> Report:
     run.problems += [f"left behind in a lane: the consumer {name}" for name in sorted(run.watcher.strays)]
     run.problems += _left_behind(run)
     run.problems += [problem for problem, holds in run.expectations if not holds()]
+    _note_points(run)  # only now: tasks may bring down their process until the end
     report = audit(_read_books(run), run.faults)
     report.seed = run.seed
     report.problems += run.problems
