@@ -8,7 +8,7 @@ from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 
 from django_taskq.admin.figures import ago, brief, count, rate, share
-from django_taskq.admin.findings import BAD, FAILING, WARN, behind
+from django_taskq.admin.findings import BAD, WARN, behind, failing
 from django_taskq.admin.history import Rates
 from django_taskq.admin.look import Look
 from django_taskq.admin.shared import shared
@@ -58,10 +58,9 @@ def _workers(look: Look) -> Card:
 
 def _rates(rates: Rates) -> list[Card]:
     total, of_late = rates.total, _("last 5 minutes")
-    failing = total.failure_ratio is not None and total.failure_ratio >= FAILING
     return [
         Card(_("Throughput"), rate(total.ended / rates.minutes), _("tasks a minute"), "task_types"),
-        Card(_("Failures"), share(total.failure_ratio), of_late, "task_types", BAD if failing else ""),
+        Card(_("Failures"), share(total.failure_ratio), of_late, "task_types", BAD if failing(total) else ""),
         Card(_("Wait, p95"), brief(total.wait(0.95)), of_late, "queues"),
         Card(_("Run, p95"), brief(total.run(0.95)), of_late, "task_types"),
     ]

@@ -11,6 +11,7 @@ from django_taskq.admin.figures import brief, count, share
 from django_taskq.admin.history import RECENT, Rates
 from django_taskq.admin.look import Look
 from django_taskq.broker.inspector import QueueState
+from django_taskq.broker.statistics import Activity
 
 BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
 FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
@@ -38,6 +39,12 @@ def findings(look: Look, rates: Rates | None) -> list[Finding]:
 def behind(look: Look, queue: QueueState) -> bool:
     """Whether a queue that is not paused has let a task wait for too long."""
     return not queue.paused and queue.oldest is not None and look.at - queue.oldest > BEHIND
+
+
+def failing(activity: Activity) -> bool:
+    """Whether so many of its tasks failed that somebody should look."""
+    ratio, decided = activity.failure_ratio, activity.succeeded + activity.failed
+    return ratio is not None and ratio >= FAILING and decided >= FEW
 
 
 def state_of(look: Look, queue: QueueState) -> tuple[str, str]:
@@ -121,13 +128,10 @@ def _queues(look: Look) -> list[Finding]:
 
 
 def _failures(rates: Rates | None) -> list[Finding]:
-    if rates is None:
-        return []
-    ratio, total = rates.total.failure_ratio, rates.total.succeeded + rates.total.failed
-    if ratio is None or ratio < FAILING or total < FEW:
+    if rates is None or not failing(rates.total):
         return []
     text = _("%(share)s of the tasks that ended in the last %(minutes)d minutes failed.")
-    return [Finding(BAD, text % {"share": share(ratio), "minutes": RECENT}, "task_types")]
+    return [Finding(BAD, text % {"share": share(rates.total.failure_ratio), "minutes": RECENT}, "task_types")]
 
 
 def _server(look: Look) -> list[Finding]:

@@ -18,8 +18,8 @@ from django_taskq.exceptions import TaskqError
 
 FRESH = 1  # seconds
 UNDECLARED = 50  # queues that TASKQ does not name, but that hold messages: so many are shown
+PAUSE = 10.0  # seconds, at most, between two attempts at a Redis that is away
 SILENT = 5.0  # seconds without a beat after which a worker is said to be silent
-ALIVE = 60.0  # seconds
 
 
 class Look(NamedTuple):
@@ -54,6 +54,7 @@ class Look(NamedTuple):
         return [worker for worker in self.alive if queue in worker.queues and worker.state in ("starting", "running")]
 
 
+_pauses: weakref.WeakKeyDictionary[Broker, float] = weakref.WeakKeyDictionary()
 _seen: weakref.WeakKeyDictionary[Broker, Look] = weakref.WeakKeyDictionary()
 
 
@@ -72,12 +73,17 @@ def look_again() -> None:
 
 
 def _look(broker: Broker) -> Look:
+    before = _seen.get(broker) or Look(0.0, list(get_settings().queues), [], [], 0, None)
+    if time.monotonic() < _pauses.get(broker, 0.0):
+        return before
+    started = time.monotonic()
     try:
         return _ask(broker)
     except (TaskqError, ImproperlyConfigured) as error:
-        before = _seen.get(broker) or Look(0.0, list(get_settings().queues), [], [], 0, None)
         away = before._replace(error=str(error), away_since=before.away_since or time.time())
         _seen[broker] = away
+        # Where an attempt takes seconds, because nobody even refuses, not every page waits for one.
+        _pauses[broker] = time.monotonic() + min(PAUSE, 2 * (time.monotonic() - started))
         return away
 
 

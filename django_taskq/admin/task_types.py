@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django_taskq.admin import display
 from django_taskq.admin.charts import sparkline
 from django_taskq.admin.figures import brief, count, rate, share
-from django_taskq.admin.findings import BAD, FAILING, FEW
+from django_taskq.admin.findings import BAD, failing
 from django_taskq.admin.history import add_up, history_of, recent_hour
 from django_taskq.admin.links import seen
 from django_taskq.admin.live import LiveAdmin
@@ -74,7 +74,6 @@ class TaskTypeAdmin(LiveAdmin):
         found = []
         for name in {*names, *by_task}:
             activity = by_task.get(name, Activity())
-            ratio, decided = activity.failure_ratio, activity.succeeded + activity.failed
             query = urlencode({"task": name})
             found.append(
                 {
@@ -85,9 +84,9 @@ class TaskTypeAdmin(LiveAdmin):
                     "activity": activity,
                     "rate": rate(activity.ended / max(1, len(hour))),
                     "ended": count(activity.ended),
-                    "share": share(ratio),
+                    "share": share(activity.failure_ratio),
                     "failed": count(activity.failed),
-                    "level": BAD if ratio is not None and ratio >= FAILING and decided >= FEW else "",
+                    "level": BAD if failing(activity) else "",
                     "retried": count(activity.retried),
                     "wait": (brief(activity.wait(0.5)), brief(activity.wait(0.95))),
                     "run": (brief(activity.run(0.5)), brief(activity.run(0.95))),

@@ -42,7 +42,7 @@ class WorkerAdmin(LiveAdmin):
         now, url_of = look(), task_urls(self, request)
         return {
             **self.away(now),
-            "rows": [self.row(now, worker, url_of) for worker in now.workers if worker in now.alive],
+            "rows": [self.row(now, worker, url_of) for worker in now.alive],
             "lost": [self.row(now, worker, url_of) for worker in now.lost],
             "busy": count(sum(bool(worker.running) for worker in now.alive)),
             "tasks": count(sum(len(worker.running) for worker in now.alive)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -250,6 +251,23 @@ def test_redis_away_from_the_start(url: str, admin: Client, away: Scene) -> None
     content = page(admin, url)
     assert "Redis has not answered since" in content
     assert "The numbers below" not in content
+
+
+def test_a_redis_that_does_not_even_refuse_is_not_waited_for_by_every_page(
+    admin: Client, scene: Scene, redis_server: RedisServer
+) -> None:
+    busy(scene)
+    page(admin, OVERVIEW)
+    redis_server.freeze()
+    try:
+        look_anew(scene.broker)
+        assert "Redis has not answered" in page(admin, WORKERS)
+        look_anew(scene.broker)
+        started = time.monotonic()
+        assert "web-1" in page(admin, WORKERS)
+        assert time.monotonic() - started < 2
+    finally:
+        redis_server.thaw()
 
 
 def test_what_is_in_the_database_is_shown_all_the_same(admin: Client, away: Scene) -> None:
