@@ -1,5 +1,6 @@
 # `make help` lists the targets. Each makes the virtual environment it needs; PYTHON=... picks another interpreter
-# (its environment is .venv-<version>), DJANGO='django>=6.0,<6.1' a version of Django, ARGS=... is passed on.
+# (its environment is .venv-<version>), DJANGO='django>=6.0,<6.1' a version of Django, ARGS=... is passed on,
+# JOBS=... is how many processes share the tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 DJANGO ?=
 ARGS ?=
+JOBS ?= 3
 
 VERSION := $(if $(filter python3,$(PYTHON)),,$(shell $(PYTHON) -c 'import sys; print("-%d.%d" % sys.version_info[:2])'))
 VENV := .venv$(VERSION)
@@ -27,8 +29,17 @@ help:  ## this list
 demo: $(VENV)/.demo  ## a site with real tasks, here, now; ARGS=--once runs it to its end and prints the figures
 	@$(BIN)/python -m testproject.demo $(ARGS)
 
+# All of them: side by side, because most of their time they wait for real processes, and with the share of
+# django_taskq that ran in any of those. ARGS picks some: one after the other, without that report.
 test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bundled server, real worker processes
+ifeq ($(ARGS),)
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m "not services" -n $(JOBS) --dist worksteal
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+else
 	$(BIN)/python -m pytest -m "not services" $(ARGS)
+endif
 
 # The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis (tests/broker: see test-servers).
 test-services: $(VENV)/.test services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server
