@@ -64,5 +64,10 @@ window.taskqMorph = (() => {
     children(old, fresh);
   }
 
-  return morph;
+  /* A node that changes its place loses the focus for a moment. */
+  return (old, fresh) => {
+    const focused = document.activeElement;
+    morph(old, fresh);
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+  };
 })();
