@@ -1,4 +1,5 @@
-/* Loaded before a server (LD_PRELOAD): its wall clock is ahead by the seconds that the file CLOCK_AHEAD says. */
+/* Loaded before a server (LD_PRELOAD): its wall clock is ahead by the seconds that the file CLOCK_AHEAD says.
+   libfaketime does not start under redis-server: jemalloc asks for the time before it is initialised. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
