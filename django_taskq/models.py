@@ -88,12 +88,13 @@ class TaskResult(Ended):
             ("control", _("Can quiet and stop workers")),
         )
         # Each serves a list, newest first, and each costs the recorder a write per row: hence no index on what most
-        # rows share (an empty error class), and none on columns that only sort.
+        # rows share (an empty error class), and none on columns that only sort. The status comes last, so that what is
+        # chosen by it besides is counted and passed over without a look at the rows, which are wide.
         indexes = (
             models.Index(fields=("finished_at",), name="taskq_result_finished"),
             models.Index(fields=("status", "finished_at"), name="taskq_result_status"),
-            models.Index(fields=("queue", "finished_at"), name="taskq_result_queue"),
-            models.Index(fields=("task", "finished_at"), name="taskq_result_task"),
+            models.Index(fields=("queue", "finished_at", "status"), name="taskq_result_queue"),
+            models.Index(fields=("task", "finished_at", "status"), name="taskq_result_task"),
             models.Index(
                 fields=("error_class", "finished_at"), name="taskq_result_error", condition=models.Q(error_class__gt="")
             ),
@@ -133,10 +134,10 @@ class DeadTask(Ended):
             models.Index(fields=("failed_at",), name="taskq_dead_failed"),
             models.Index(fields=("state", "failed_at"), name="taskq_dead_state"),
             models.Index(fields=("state", "fingerprint", "failed_at"), name="taskq_dead_fingerprint"),
-            models.Index(fields=("task", "failed_at"), name="taskq_dead_task"),
-            models.Index(fields=("queue", "failed_at"), name="taskq_dead_queue"),
-            models.Index(fields=("reason", "failed_at"), name="taskq_dead_reason"),
-            models.Index(fields=("error_class", "failed_at"), name="taskq_dead_error"),
+            models.Index(fields=("task", "failed_at", "state"), name="taskq_dead_task"),
+            models.Index(fields=("queue", "failed_at", "state"), name="taskq_dead_queue"),
+            models.Index(fields=("reason", "failed_at", "state"), name="taskq_dead_reason"),
+            models.Index(fields=("error_class", "failed_at", "state"), name="taskq_dead_error"),
         )
 
     def __str__(self) -> str:

@@ -30,7 +30,7 @@ from django_taskq.admin.filters import (
     StateFilter,
     TaskFilter,
 )
-from django_taskq.admin.kinds import MOST, SHOWN, kinds_of
+from django_taskq.admin.kinds import GROUPED, MOST, SHOWN, kinds_of
 from django_taskq.admin.page import back_to
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask, TaskResult
@@ -70,11 +70,13 @@ class DeadTaskAdmin(BulkDecisions, EditArguments, RecordAdmin):
     def _kinds(self, request: HttpRequest, changelist: ChangeList) -> dict[str, Any]:
         """One kind alone is what the list shows already."""
         everything = "kinds" in request.GET
-        kinds, more = kinds_of(changelist.queryset, MOST if everything else SHOWN)
+        filtered = bool(set(request.GET) - {"state", "kinds", "o", "p"})
+        kinds, more = kinds_of(changelist.queryset, MOST if everything else SHOWN, filtered=filtered)
         for kind in kinds:
             query = {"fingerprint": kind.fingerprint, "p": None}
             kind.links = {"list": changelist.get_query_string(query), **self._bulk_links(request, changelist, query)}
         return {
+            "counted": GROUPED if filtered and sum(kind.count for kind in kinds) >= GROUPED else 0,
             "shown_state": dict(DeadTask.State.choices).get(request.GET.get("state", "dead"), ""),
             "kinds": [] if "fingerprint" in request.GET else kinds,
             "more_kinds": changelist.get_query_string({"kinds": "all"}) if more and not everything else "",

@@ -15,7 +15,7 @@ from django_taskq.models import DeadTask
 
 SHOWN = 6
 MOST = 100
-GROUPED = 100_000  # dead letters that are looked at: the newest
+GROUPED = 10_000  # dead letters that are counted where no index does it alone: the newest
 MESSAGE = 300  # characters of the sample's error
 
 
@@ -27,7 +27,6 @@ class Kind:
     count: int
     first: Any
     last: Any
-    tasks: int
     sample: DeadTask | None = None
     links: Any = None  # what may be done with all of them
 
@@ -51,15 +50,13 @@ class Kind:
         return text if len(text) <= MESSAGE else f"{text[:MESSAGE]}…"
 
 
-def kinds_of(rows: QuerySet[DeadTask], most: int) -> tuple[list[Kind], bool]:
-    """The kinds that most of the newest GROUPED of these rows belong to, and whether there are more kinds.
+def kinds_of(rows: QuerySet[DeadTask], most: int, *, filtered: bool) -> tuple[list[Kind], bool]:
+    """The kinds that most of these rows belong to, and whether there are more kinds; two or three queries.
 
-    Three queries: the window, the groups, their samples.
+    An index counts whatever is in one state. Of rows that are `filtered` further the newest GROUPED are counted.
     """
-    grouped = newest(rows, GROUPED, among=rows).order_by().values("fingerprint")
-    counted = grouped.annotate(
-        count=Count("pk"), first=Min("failed_at"), last=Max("failed_at"), tasks=Count("task", distinct=True)
-    )
+    grouped = (newest(rows, GROUPED, among=rows) if filtered else rows).order_by().values("fingerprint")
+    counted = grouped.annotate(count=Count("pk"), first=Min("failed_at"), last=Max("failed_at"))
     found = list(counted.order_by("-count", "-last", "fingerprint")[: most + 1])
     kinds = [Kind(**values) for values in found[:most]]
     _add_samples(rows, kinds)
