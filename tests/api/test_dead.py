@@ -228,3 +228,10 @@ def test_while_redis_is_away_nothing_is_marked(
     assert set(DeadTask.objects.values_list("state", flat=True)) == {"dead"}
     assert not LogEntry.objects.exists()
     assert api.get("dead").status == 200  # the database is still there
+
+
+def test_times_that_no_calendar_holds_are_left_out(api: Api) -> None:
+    record(failed())
+    DeadTask.objects.update(history='[{"number":1,"started":1e300,"ended":"x"},{"number":"x"},7]')
+    [attempt] = api.get(f"dead/{only_dead().pk}").body["history"]
+    assert (attempt["started_at"], attempt["ended_at"]) == (None, None)

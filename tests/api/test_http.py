@@ -18,6 +18,7 @@ from django_taskq.api.routes import ROUTES, Route
 from django_taskq.api.views import by_path
 from django_taskq.broker import Broker
 from django_taskq.exceptions import BrokerFull, BrokerRefused, QueueFull
+from django_taskq.signals import operator_action
 from tests.api.conftest import Api
 from tests.api.test_auth import each_route, path_of
 from tests.servers import RedisServer
@@ -232,6 +233,31 @@ def test_without_the_admin_nothing_is_logged_and_all_works(api: Api, broker: Bro
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django.contrib.admin"]
     assert api.post("queues/default/pause").status == 200
     assert not LogEntry.objects.exists()
+
+
+def test_what_was_done_stays_done_when_the_log_cannot_be_written(
+    api: Api, broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from django.contrib.admin.models import LogEntry
+
+    monkeypatch.setattr(LogEntry.objects, "create", fail_with(OperationalError("the disk is full")))
+    assert api.post("queues/default/pause").body["changed"] is True
+    assert "could not be logged: queue default" in caplog.text
+    assert api.get("queues/default").body["paused"] is True
+
+
+def test_whoever_listens_hears_what_was_done(api: Api, broker: Broker) -> None:
+    heard: list[tuple[Any, ...]] = []
+
+    def hear(sender: str, user: Any, target: str, count: int, **_: Any) -> None:
+        heard.append((sender, user, target, count))
+
+    operator_action.connect(hear)
+    for _ in range(2):
+        api.post("queues/default/pause")
+    sent = api.post("tasks", {"task": "tests.api.tasks.echo"}).body["id"]
+    operator_action.disconnect(hear)
+    assert heard == [("pause", api.user, "default", 1), ("submit", api.user, sent, 1)]
 
 
 def test_the_table_has_each_route_once() -> None:

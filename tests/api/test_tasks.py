@@ -15,7 +15,7 @@ from django_taskq.core.ids import id_from_str, new_id
 from django_taskq.core.outcome import Outcome
 from tests.api.conftest import Api, ready, record
 from tests.api.tasks import internal, remind
-from tests.broker.helpers import Hand
+from tests.broker.helpers import Hand, Shard
 from tests.records.outcomes import failed, settle, succeeded
 
 pytestmark = pytest.mark.django_db
@@ -168,6 +168,14 @@ def test_what_cannot_be_read_is_shown_all_the_same(api: Api, broker: Broker) -> 
         assert answer.status == 200
         settle(broker, outcome)
         assert api.get(f"tasks/{uuid.UUID(bytes=outcome.id)}").status == 200
+
+
+def test_a_message_that_cannot_be_read_is_shown_as_far_as_it_goes(api: Api, broker: Broker) -> None:
+    [id] = Shard(broker).seed_scheduled(1, priority=5)
+    broker.connections.execute("DEL", broker.keys.queue("default").messages)
+    shown = api.get(f"tasks/{uuid.UUID(bytes=id)}").body
+    assert (shown["state"], shown["queue"], shown["task"]) == ("scheduled", "default", "")
+    assert "args" not in shown
 
 
 def test_a_waiting_task_is_cancelled_once(api: Api, broker: Broker) -> None:
