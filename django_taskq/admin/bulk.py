@@ -30,7 +30,7 @@ from django_taskq.requeue import Summary, discard_many, requeue_many, sweep
 from django_taskq.signals import operator_action
 
 SLICE = 5.0  # seconds of work that a press of the button does
-SCRIPTED = 1.0  # and that the script asks for, which shows its progress more often
+SCRIPTED = 2.0  # and that the script asks for, which shows its progress more often
 SAMPLES = 5
 SALT = "django_taskq.bulk"
 AGE = 86_400  # seconds for which a form can be continued

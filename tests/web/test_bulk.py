@@ -200,3 +200,13 @@ def test_a_slice_costs_few_queries(admin: Client, broker: Broker, django_assert_
     run = begin(admin, REQUEUE)
     with django_assert_max_num_queries(21):
         admin.post(REQUEUE, {"run": run})
+
+
+def test_the_pages_close_what_they_open(admin: Client, broker: Broker) -> None:
+    record(*[failed() for _ in range(4)])
+    pages = [admin.get(REQUEUE).content.decode(), admin.post(REQUEUE, {"run": begin(admin, REQUEUE)}).content.decode()]
+    for content in pages:
+        ours = content[content.index('id="content-main"') : content.index("<!-- END Content -->")]
+        for tag in ("h1", "p", "ul", "li", "form", "section", "div", "dl", "table", "progress"):
+            opened = len(re.findall(rf"<{tag}[ >]", ours)) + (tag == "div")
+            assert opened == ours.count(f"</{tag}>"), tag
