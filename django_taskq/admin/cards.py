@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 
-from django_taskq.admin.figures import ago, brief, count, rate, share
+from django_taskq.admin.figures import ago, brief, compact, count, rate, share
 from django_taskq.admin.findings import BAD, WARN, behind, failing
 from django_taskq.admin.history import Rates
 from django_taskq.admin.look import Look
@@ -44,9 +44,9 @@ def _queues(look: Look) -> list[Card]:
     oldest_note = "" if oldest is None else _("oldest %(span)s") % {"span": ago(oldest)}
     due_note = "" if due is None else _("next in %(span)s") % {"span": brief(max(0.0, due - look.at))}
     return [
-        Card(_("Queued"), count(ready), oldest_note, "queues", BAD if late else ""),
-        Card(_("Running"), count(running), "", "workers"),
-        Card(_("Scheduled"), count(scheduled), due_note, "queues"),
+        Card(_("Queued"), compact(ready), oldest_note, "queues", BAD if late else ""),
+        Card(_("Running"), compact(running), "", "workers"),
+        Card(_("Scheduled"), compact(scheduled), due_note, "queues"),
     ]
 
 

@@ -17,10 +17,18 @@ def count(number: int) -> str:
     return decimal(number)
 
 
+def compact(number: int) -> str:
+    """A count where there is room for seven figures."""
+    if number < 1_000_000:
+        return count(number)
+    unit, scale = ("M", 1e6) if number < 999_500_000 else ("G", 1e9)
+    return f"{decimal(number / scale, 1 if number < 99.95 * scale else 0)} {unit}"
+
+
 def rate(per_minute: float) -> str:
     """Events a minute, with as many digits as say something."""
-    if per_minute == 0:
-        return "0"
+    if per_minute == int(per_minute):
+        return decimal(per_minute)
     return decimal(max(per_minute, 0.1), 1 if per_minute < 9.95 else 0)
 
 
@@ -63,10 +71,10 @@ def ago(seconds: float | None) -> str:
 
 
 def power(seconds: float) -> str:
-    """A power of ten in seconds, for the scale of a chart: 10 ms, 1 s, 1,000 s."""
-    return (
-        f"{count(round(seconds))} s" if seconds >= 1 else f"{decimal(seconds * 1000, 1 if seconds < 0.001 else 0)} ms"
-    )
+    """A power of ten in seconds, for the scale of a chart: 10 µs, 10 ms, 1 s, 1,000 s."""
+    if seconds < 0.0005:
+        return f"{decimal(seconds * 1e6, 0 if seconds > 5e-7 else 1)} µs"
+    return f"{count(round(seconds))} s" if seconds >= 1 else f"{decimal(seconds * 1000)} ms"
 
 
 def decimal(number: float, places: int = 0) -> str:

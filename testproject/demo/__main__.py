@@ -109,7 +109,8 @@ def run(site: Site, options: argparse.Namespace) -> int:
         print(accounts.table())
         return 0 if settled and accounts.balanced() else 1
     print(accounts.table())
-    print(f"\nSend more   {site.url}/\nAdmin       {site.url}/admin/   user: admin   password: {password}")
+    print(f"\nSend more   {site.url}/")
+    print(f"Admin       {site.url}/admin/django_taskq/overview/   user: admin   password: {password}")
     print("\nCtrl-C stops everything.\n", flush=True)
     progress.listen(site.check)
     return 0

@@ -113,10 +113,27 @@ def test_spans(seconds: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("per_minute", "text"), [(0, "0"), (0.02, "0.1"), (3.14, "3.1"), (9.96, "10"), (1234.5, "1,234"), (999.6, "1,000")]
+    ("per_minute", "text"),
+    [(0, "0"), (0.02, "0.1"), (3.14, "3.1"), (3.0, "3"), (9.96, "10"), (1234.5, "1,234"), (999.6, "1,000")],
 )
 def test_rates(per_minute: float, text: str) -> None:
     assert figures.rate(per_minute) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999_999, "999,999"), (1_234_567, "1.2 M"), (123_456_789, "123 M"), (1_500_000_000, "1.5 G")],
+)
+def test_large_counts(number: int, text: str) -> None:
+    assert figures.compact(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1e-6, "1 µs"), (1e-4, "100 µs"), (1e-3, "1 ms"), (0.1, "100 ms"), (1, "1 s"), (1e4, "10,000 s")],
+)
+def test_scales_of_time(seconds: float, text: str) -> None:
+    assert figures.power(seconds) == text
 
 
 @pytest.mark.parametrize(
