@@ -8,12 +8,14 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 from django.db import connection
 from django.utils import timezone
 
 from benchmarks.bench import Bench, Scale, fill
 from benchmarks.figures import Figure
+from django_taskq.handle import TaskHandle
 from django_taskq.models import TaskResult
 
 RATIO = 10  # old rows for each task of a drain
@@ -41,7 +43,7 @@ def _record(bench: Bench, old: int, tasks: int) -> tuple[float, float, float]:
     """Rows recorded and pruned a second, and the longest pause between records (s), until the old ones are gone."""
     bench.reset()
     _insert(bench, old)
-    handles = []
+    handles: list[TaskHandle[Any]] = []
     with bench.worker(ready=True) as worker:
         if old:
             bench.say("pruning: waiting for the pruner")
@@ -78,7 +80,7 @@ def _insert(bench: Bench, count: int) -> None:
     values = [field.get_db_prep_save(getattr(row, field.attname), connection) for field in fields]
     key = [field.name for field in fields].index("id")
     places = ", ".join("?" * len(fields))
-    names = ", ".join(field.column for field in fields)
+    names = ", ".join(str(field.column) for field in fields)
     rows = ([*values[:key], uuid.uuid4().hex, *values[key + 1 :]] for _ in range(count))
     with contextlib.closing(sqlite3.connect(bench.database)) as database:
         statement = f"INSERT INTO {TaskResult._meta.db_table} ({names}) VALUES ({places})"

@@ -108,7 +108,7 @@ def _of_message(found: Found, id: bytes) -> TaskResult:
         history=_history(message.history),
         enqueued_at=_moment(enqueued_at(message, found.location)),
         first_started_at=_moment(message.first_started / 1000 if message.first_started else None),
-        wait=None if message.waited is None else message.waited / 1000,
+        wait=message.waited_seconds,
     )
 
 

@@ -85,9 +85,14 @@ class Message(msgspec.Struct, gc=False):
         """Adds an ended attempt to the history, which keeps the last ten."""
         self.history = [*self.history, attempt][-KEPT_ATTEMPTS:]
 
+    @property
+    def waited_seconds(self) -> float | None:
+        """Seconds from ready to the first start, where that is known."""
+        return None if self.waited is None else self.waited / 1000
+
     def ran_on(self, worker: str) -> list[str]:
         """The workers that ran it, the last ten: this one too."""
-        return [*self.worker_ids, worker][-KEPT_WORKERS:]
+        return [*self.worker_ids, worker][-KEPT_WORKERS:] if self.worker_ids else [worker]
 
     @classmethod
     def decode(cls, fields: list[bytes]) -> Message:

@@ -28,7 +28,7 @@ from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
 from django_taskq.worker.malformed import malformed
-from django_taskq.worker.outcomes import activity_of, failure_outcome, outcome_of, waited
+from django_taskq.worker.outcomes import SUCCEEDED, activity_of, failure_outcome, outcome_of, succeeded_outcome, waited
 from django_taskq.worker.unknown import unknown_task, unknown_version
 from django_taskq.worker.work import Work
 
@@ -100,7 +100,7 @@ class Executor:
         started_before = message.first_started is not None or message.losses > 0
         if message.expires is not None and not started_before and now * 1000 >= message.expires:
             outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
-            return self._complete(work, outcome, ran=False)
+            return self._ended(work, outcome, ran=False)
         return None
 
     # --- after the run ------------------------------------------------------------------------------------------------
@@ -125,11 +125,13 @@ class Executor:
             logger.warning(
                 "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem
             )
-        outcome = outcome_of(self, work, State.SUCCEEDED, result=encoded, result_error=problem)
-        then = None
+        outcome, counted = succeeded_outcome(self, work, encoded, problem)
+        then, message, key, ttl = None, work.message, "", 0
         if task_succeeded.receivers:
             then = self._signal(work, task_succeeded, duration=time.monotonic() - work.started)
-        return self._complete(work, outcome, then=then)
+        if message.idempotency_key:
+            key, ttl = self.key_of(message), message.idempotency_ttl * 1000
+        return complete(work.delivery, message.id, SUCCEEDED, encode_outcome(outcome), counted, key, ttl, then=then)
 
     def failed(self, work: Work, error: BaseException) -> Settlement:
         """The task raised, ran out of time, or was cancelled."""
@@ -153,7 +155,7 @@ class Executor:
             reason = text_of(decision.reason)
             logger.info("%s %s discarded: %s", task.name, context.id, reason)
             outcome = outcome_of(self, work, State.DISCARDED, reason=reason, failure=failure)
-            return self._complete(work, outcome)
+            return self._ended(work, outcome)
         return self._retry(work, failure, decision.delay, error)
 
     def _retry(self, work: Work, failure: Failure, delay: float, error: BaseException) -> Settlement:
@@ -188,15 +190,13 @@ class Executor:
     def _cancelled(self, work: Work, reason: str, *, ran: bool = False) -> Settlement:
         outcome = outcome_of(self, work, State.CANCELLED, reason=reason, ran=ran)
         then = self._told(work, logging.INFO, reason, task_cancelled, reason=reason)
-        return self._complete(work, outcome, ran=ran, then=then)
+        return self._ended(work, outcome, ran=ran, then=then)
 
-    def _complete(self, work: Work, outcome: Outcome, *, ran: bool = True, **more: Any) -> Settlement:
-        message = work.message
-        key, ttl = self.key_of(message), 0
-        if key and outcome.status == State.SUCCEEDED:
-            ttl = message.idempotency_ttl * 1000
-        counted = activity_of(self, work, outcome.status, ran=ran)
-        return complete(work.delivery, message.id, outcome.status, encode_outcome(outcome), counted, key, ttl, **more)
+    def _ended(self, work: Work, outcome: Outcome, *, ran: bool = True, **more: Any) -> Settlement:
+        """Neither succeeded nor failed: its idempotency key is free."""
+        id, counted = work.message.id, activity_of(self, work, outcome.status, ran=ran)
+        key = self.key_of(work.message)
+        return complete(work.delivery, id, outcome.status, encode_outcome(outcome), counted, key, **more)
 
     # --- shared -------------------------------------------------------------------------------------------------------
 

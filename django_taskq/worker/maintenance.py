@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("django_taskq.worker")
 
-NICENESS = 5
+NICENESS = 10  # tasks come first: rows may be late, and where nobody works there is time to catch up
 LAST_RECORDS = 10.0  # seconds it may take at the end to record what is left
 
 

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
     from django_taskq.worker.work import Work
 
 _NOTHING = Failure("", "", "")
+SUCCEEDED = State.SUCCEEDED.value
+
+
+def arrived(delivery: Delivery) -> int:
+    """When a message came to its lane (sent, or due): epoch milliseconds."""
+    return int(delivery.entry.partition(b"-")[0])
 
 
 def waited(delivery: Delivery, started: float) -> int:
-    """Milliseconds from a message's arrival in its lane (sent, or due) to a start at `started` (epoch seconds)."""
-    return max(0, int(started * 1000) - int(delivery.entry.partition(b"-")[0]))
+    """Milliseconds from a message's arrival in its lane to a start at `started` (epoch seconds)."""
+    return max(0, int(started * 1000) - arrived(delivery))
 
 
 def activity_of(executor: Executor, work: Work, state: str, *, ran: bool = True) -> str:
@@ -33,26 +39,45 @@ def activity_of(executor: Executor, work: Work, state: str, *, ran: bool = True)
     return activity(state, work.task.name, wait / 1000, time.monotonic() - work.started)
 
 
-def outcome_of(
-    executor: Executor, work: Work, state: State, *, result: bytes | None = None, result_error: str = "",
-    reason: str = "", failure: Failure = _NOTHING, ran: bool = True,
-) -> Outcome:  # fmt: skip
-    """The outcome of a run without a dead letter. `ran`: this delivery's attempt began."""
-    message, delivery = work.message, work.delivery
-    if state is State.SUCCEEDED and not executor.recorded(message, work.task):
-        return Outcome(message.id, message.run, "succeeded", False, result, result_error)
-    started = executor.clock.at(work.started)
-    first, wait = message.first_started, message.waited
-    if ran and first is None:
-        wait = waited(delivery, started)
+def succeeded_outcome(executor: Executor, work: Work, result: bytes | None, result_error: str) -> tuple[Outcome, str]:
+    """The outcome of a task that returned, and what statistics count of it. The way of most tasks: it does no more
+    than it must."""
+    message, delivery, offset = work.message, work.delivery, executor.clock.offset
+    began, ended = work.started, time.monotonic()
+    started, lane, worker = began + offset, delivery.lane, executor.worker
+    ready = int(delivery.entry.partition(b"-")[0])  # ms; as `arrived`, without the call
+    waited_ms = int(started * 1000) - ready
+    wait = waited_ms / 1000 if waited_ms > 0 else 0.0
+    counted = activity(SUCCEEDED, work.task.name, wait, ended - began)
+    if not executor.recorded(message, work.task):
+        return Outcome(message.id, message.run, SUCCEEDED, False, result, result_error), counted
+    first = message.first_started
     return Outcome(
-        message.id, message.run, state.value, True, result, result_error, message.task, delivery.lane.queue,
+        message.id, message.run, SUCCEEDED, True, result, result_error, message.task, lane.queue, lane.priority,
+        message.args, message.kwargs, message.attempt + 1, message.losses,
+        (ready if message.enqueued is None else message.enqueued) / 1000, started if first is None else first / 1000,
+        started, ended + offset, worker, message.ran_on(worker), "", "", "", "", message.history,
+        message.idempotency_key, b"", wait if first is None else message.waited_seconds,
+    ), counted  # fmt: skip
+
+
+def outcome_of(
+    executor: Executor, work: Work, state: State, *, reason: str, failure: Failure = _NOTHING, ran: bool = True
+) -> Outcome:
+    """The outcome of a run that neither succeeded nor failed. `ran`: this delivery's attempt began."""
+    message, delivery = work.message, work.delivery
+    started = executor.clock.at(work.started)
+    first, wait = message.first_started, message.waited_seconds
+    if ran and first is None:
+        wait = waited(delivery, started) / 1000
+    return Outcome(
+        message.id, message.run, state.value, True, None, "", message.task, delivery.lane.queue,
         delivery.lane.priority, message.args, message.kwargs, message.attempt + ran, message.losses,
         enqueued_at(message, delivery.entry), first / 1000 if first else (started if ran else None),
         started if ran else None, executor.clock.now(), executor.worker,
         message.ran_on(executor.worker) if ran else message.worker_ids,
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
-        wait=None if wait is None else wait / 1000,
+        wait=wait,
     )  # fmt: skip
 
 
@@ -72,5 +97,5 @@ def failure_outcome(
         enqueued_at(message, delivery.entry), message.first_started / 1000 if message.first_started else began, began,
         executor.clock.now(), executor.worker, message.worker_ids, failure.error_class, failure.message,
         failure.traceback, reason, message.history, message.idempotency_key, pack_fields(delivery.fields),
-        None if message.waited is None else message.waited / 1000,
+        message.waited_seconds,
     )  # fmt: skip

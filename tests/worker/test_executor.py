@@ -148,7 +148,7 @@ def test_an_end_that_cannot_be_described_is_a_dead_letter(executor: Executor, mo
         raise RuntimeError("a fault of the worker itself")
 
     work = prepared(executor, delivery_of(tasks.works, "x", 1))
-    monkeypatch.setattr("django_taskq.worker.executor.outcome_of", broken)
+    monkeypatch.setattr("django_taskq.worker.executor.succeeded_outcome", broken)
     outcome = outcome_in(executor.concluded(work, 1, None))
     assert (outcome.status, outcome.error_message) == ("failed", "a fault of the worker itself")
 
