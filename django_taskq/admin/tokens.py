@@ -47,7 +47,7 @@ class ApiTokenAdmin(ModelAdmin):
     """A token has the permissions of its user, so only superusers make tokens for others than themselves."""
 
     form = TokenForm
-    list_display = ("name", "user", "prefix", "created_at", "used_at", "expires_at", "revoked_at", "usable")
+    list_display = ("name", "user", "prefix", "usable", "used_at", "expires_at", "created_at")
     list_select_related = ("user",)
     list_per_page = 50
     raw_id_fields = ("user",)
