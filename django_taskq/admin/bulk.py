@@ -176,7 +176,7 @@ class BulkDecisions(Decisions):
         else:
             entries = LogEntry.objects.filter(pk=run.entry)
             entries.update(change_message=text, object_repr=self.counted(run.done))
-        operator_action.send_robust(sender=run.action, user=request.user, target=run.query, count=count)
+        operator_action.send_robust(sender=run.action, user=request.user, target="", count=count)
 
     def _page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         verb = _("Requeue dead letters") if context["run"].action == "requeue" else _("Discard dead letters")

@@ -43,7 +43,7 @@ class TaskResultAdmin(RecordAdmin):
     """Results are read; with the permission they may be deleted."""
 
     detail_template = "admin/django_taskq/taskresult_detail.html"
-    list_display = ("short_id", "task_name", "queue_name", "state", "attempts_made", "waited", "ran", "ended")
+    list_display = ("short_id", "task_name", "queue_name", "state", "ended", "ran", "waited", "attempts_made")
     list_display_links = ("short_id", "task_name")
     filters = (StatusFilter, QueueFilter, TaskFilter, SinceFilter, ErrorClassFilter, WorkerFilter)
 
