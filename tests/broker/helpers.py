@@ -267,7 +267,7 @@ class Hand:
     def settle_all(self, deliveries: Sequence[Delivery], status: str = "succeeded") -> None:
         """All of them end in that state."""
         make = self.burying if status == "failed" else self.completing
-        more = {} if status == "failed" else {"status": status}
+        more: dict[str, Any] = {} if status == "failed" else {"status": status}
         assert set(self.settle([make(delivery, **more) for delivery in deliveries])) <= {SETTLED}
 
     # One settlement each; `completing` and so on make them, `complete` and so on send them.

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from django_taskq.broker import Submission
-from django_taskq.broker.deliveries import DUPLICATE, LOST
+from django_taskq.broker.connection import run_script
+from django_taskq.broker.deliveries import DUPLICATE, LOST, Delivery, Settlement, refusals
 from django_taskq.core.ids import new_id
 from django_taskq.core.states import State
 from tests.broker.helpers import HOUR, SETTLED, Hand, Shard, message
@@ -319,3 +320,51 @@ def test_a_full_redis_takes_outcomes(shard: Shard, hand: Hand) -> None:
     assert hand.settle(settlements) == [SETTLED] * 501
     assert [id for id, _ in shard.ended()] == [keyed, *ids]
     shard.empty_memory()
+
+
+# --- large calls, which look ahead ------------------------------------------------------------------------------------
+
+
+def strange_deliveries(shard: Shard, hand: Hand, hire: Hire) -> tuple[list[Settlement], list[int | None]]:
+    """One of each kind of delivery that may stand in a call, and what is to become of them."""
+    shard.seed_waiting(3)
+    mine, lost, once = hand.claim(3)
+    hand.release(lost)
+    [taken] = hire("w2").claim(1)
+    assert taken.entry == lost.entry
+    again = new_id()
+    shard.seed_bare("i", again, "t", "t")
+    shard.seed_bare("i", again, "t", "t")
+    first, second = hand.claim(2)
+    [known] = shard.seed_waiting()
+    shard.seed_bare("i", known, "t", "t")
+    real, foreign = hand.claim(2)
+    settled: list[tuple[Delivery, int | None]] = [
+        (mine, SETTLED), (lost, LOST), (once, SETTLED), (once, LOST), (first, SETTLED), (second, DUPLICATE),
+        (foreign, DUPLICATE), (real, SETTLED),
+    ]  # fmt: skip
+    return [hand.completing(delivery) for delivery, _ in settled], [code for _, code in settled]
+
+
+@pytest.mark.parametrize("others", [0, 1, 5, 100], ids=["few", "just as many", "more", "many"])
+def test_a_large_call_decides_as_a_small_one_does(shard: Shard, hand: Hand, hire: Hire, others: int) -> None:
+    settlements, expected = strange_deliveries(shard, hand, hire)
+    shard.seed_waiting(others)
+    filler = [hand.completing(delivery) for delivery in hand.claim(others or 1)] if others else []
+    if not others:
+        settlements, expected = settlements[:7], expected[:7]
+    [(call, batch)] = hand.deliveries.settle_calls([*settlements, *filler])
+    reply = run_script(hand.connection, *call)
+    codes = refusals(batch[0], reply)
+    assert [codes.get(position) for position in range(len(batch))] == [*expected, *[None] * others]
+    outcomes = shard.outcomes()
+    assert len({outcome.id for outcome in outcomes}) == len(outcomes) == expected.count(None) + others
+    assert shard.totals()["default:succeeded"] == len(outcomes)
+    assert [shard.location(outcome.id)[:1] for outcome in outcomes] == [b"o"] * len(outcomes)
+
+
+def test_what_is_held_beyond_the_look_ahead_is_settled_all_the_same(shard: Shard, hand: Hand) -> None:
+    shard.seed_waiting(300)
+    held = hand.claim(300)
+    assert hand.settle([hand.completing(delivery) for delivery in held[-10:]]) == [SETTLED] * 10
+    assert shard.totals() == {"default:succeeded": 10}

@@ -30,6 +30,6 @@ local refused = settle_each(6, function(id, at)
 end, function(entry, id, at)
   return ARGV[at + 2] == 'malformed' and is_anothers(entry, id) and UNCONFIRMED
 end)
-count_finished()
+write_ends()
 write_activity()
 return refused

@@ -17,7 +17,7 @@ local inbox_prefix, entries, codes = ARGV[FIRST], {}, {}
 for at = FIRST + 1, #ARGV, 5 do
   local id, location = ARGV[at], ARGV[at + 1]
   local code = 0
-  if location_of(K.index, id) == location then
+  if not is_over[id] and location_of(K.index, id) == location then
     local entry = string.match(location, '^(%d+%-%d+) ')
     local owner = entry and holder(K.lane, entry)
     if owner and owner ~= 'returned' then
@@ -42,6 +42,6 @@ for at = FIRST + 1, #ARGV, 5 do
   codes[#codes + 1] = code
 end
 leave_lane(entries)
-count_finished()
+write_ends()
 write_activity()
 return codes

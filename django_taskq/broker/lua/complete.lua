@@ -20,6 +20,6 @@ local refused = settle_each(7, function(id, at)
   finish(id, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5])
   tally_activity(ARGV[at + 6])
 end)
-count_finished()
+write_ends()
 write_activity()
 return refused

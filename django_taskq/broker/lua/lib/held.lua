@@ -6,6 +6,7 @@ local function holder(lane, entry)
 end
 
 local LOST, HELD, DUPLICATE = 0, 1, 3
+local is_over = {} -- ids that this call has ended already
 
 local function carries(entry, id)
   local found = redis.call('XRANGE', K.lane, entry, entry)[1]
@@ -20,7 +21,7 @@ end
 -- over even if the entry's id came back, or that a foreign producer sent a known id again: that entry is a DUPLICATE.
 local function standing(worker, entry, id)
   if holder(K.lane, entry) ~= worker then return LOST end
-  local location = location_of(K.index, id)
+  local location = is_over[id] and 'o' or location_of(K.index, id)
   if not location or location == entry .. ' ' .. suffix then return HELD end
   return carries(entry, id) and DUPLICATE or LOST
 end

@@ -7,10 +7,13 @@ local function index_field(id)
   return string.sub(id, 3)
 end
 
-local function location_of(index, id)
-  local place = redis.call('HGET', index, index_field(id))
+local function whole(place)
   if place and string.find(place, '^%d+%-%d+$') then return place .. PLAIN end
   return place
+end
+
+local function location_of(index, id)
+  return whole(redis.call('HGET', index, index_field(id)))
 end
 
 local function set_location(index, id, location)
