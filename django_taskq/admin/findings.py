@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from django.utils.translation import gettext as _
@@ -17,6 +18,7 @@ BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
 FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
 UNRECORDED = 10_000  # outcomes
 FULL = 0.9  # share of maxmemory
+NAMED = 3  # queues
 BAD, WARN, OK = "bad", "warn", "ok"
 _GRAVE = frozenset({"W101", "W102"})  # of broker/health.py: tasks get lost
 
@@ -72,21 +74,16 @@ def _workers(look: Look) -> list[Finding]:
                 waiting,
             ) % {"count": count(waiting)}
         return [Finding(BAD if waiting else WARN, text, "workers", command)]
-    found = [
-        Finding(
-            BAD,
-            ngettext(
-                "No worker serves the queue %(queue)s, where %(count)s task waits.",
-                "No worker serves the queue %(queue)s, where %(count)s tasks wait.",
-                queue.ready,
-            )
-            % {"queue": queue.name, "count": count(queue.ready)},
-            "queues",
-            f"{command} --queues {queue.name}",
+    found = []
+    unserved = [queue for queue in look.queues if state_of(look, queue)[1] == _("no worker")]
+    if unserved:
+        text = ngettext(
+            "No worker serves the queue %(names)s (tasks waiting: %(waiting)s).",
+            "No worker serves the queues %(names)s (tasks waiting: %(waiting)s).",
+            len(unserved),
         )
-        for queue in look.queues
-        if state_of(look, queue)[1] == _("no worker")
-    ]
+        names = ",".join(queue.name for queue in unserved[:NAMED])
+        found.append(Finding(BAD, text % _named(unserved), "queues", f"{command} --queues {names}"))
     if look.lost:
         text = ngettext(
             "%(count)s worker has stopped beating; its tasks go to others.",
@@ -111,20 +108,32 @@ def _queues(look: Look) -> list[Finding]:
         found.append(Finding(BAD, text % {"count": count(len(late)), "span": brief(oldest)}, "queues"))
     paused = [queue for queue in look.queues if queue.paused]
     if paused:
-        names, waiting = ", ".join(queue.name for queue in paused[:3]), sum(queue.ready for queue in paused)
         text = ngettext(
-            "%(count)s queue is paused (%(names)s%(more)s), and %(waiting)s of its tasks wait.",
-            "%(count)s queues are paused (%(names)s%(more)s), and %(waiting)s of their tasks wait.",
+            "The queue %(names)s is paused (tasks waiting: %(waiting)s).",
+            "The queues %(names)s are paused (tasks waiting: %(waiting)s).",
             len(paused),
         )
-        more = ", …" if len(paused) > 3 else ""
-        values = {"count": count(len(paused)), "names": names, "more": more, "waiting": count(waiting)}
-        found.append(Finding(WARN, text % values, "queues", f"manage.py taskq_queue resume {paused[0].name}"))
-    for queue in look.queues:
-        if queue.name not in look.declared and queue.ready:
-            text = _("The queue %(queue)s holds %(count)s tasks, but TASKQ['QUEUES'] does not declare it.")
-            found.append(Finding(WARN, text % {"queue": queue.name, "count": count(queue.ready)}, "queues"))
+        # Not a name that somebody else chose: this is copied into a shell.
+        known = next((queue.name for queue in paused if queue.name in look.declared), "")
+        command = f"manage.py taskq_queue resume {known}" if known else ""
+        found.append(Finding(WARN, text % _named(paused), "queues", command))
+    undeclared = [queue for queue in look.queues if queue.name not in look.declared and queue.ready]
+    if undeclared:
+        text = ngettext(
+            "The queue %(names)s is not declared in TASKQ['QUEUES'] (tasks waiting: %(waiting)s).",
+            "The queues %(names)s are not declared in TASKQ['QUEUES'] (tasks waiting: %(waiting)s).",
+            len(undeclared),
+        )
+        found.append(Finding(WARN, text % _named(undeclared), "queues"))
     return found
+
+
+def _named(queues: Sequence[QueueState]) -> dict[str, str]:
+    """The first few by name, and what waits in all of them."""
+    names = [queue.name for queue in queues[:NAMED]]
+    if len(queues) > NAMED:
+        names.append(_("%(count)s more") % {"count": count(len(queues) - NAMED)})
+    return {"names": ", ".join(names), "waiting": count(sum(queue.ready for queue in queues))}
 
 
 def _failures(rates: Rates | None) -> list[Finding]:

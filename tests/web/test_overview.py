@@ -45,7 +45,7 @@ def test_a_queue_that_no_worker_serves(admin: Client, scene: Scene) -> None:
     scene.worker(queues=("default",))
     scene.shard.seed_waiting(2, queue="mail")
     text = headline(admin)
-    assert "No worker serves the queue mail, where 2 tasks wait." in text
+    assert "No worker serves the queue mail (tasks waiting: 2)." in text
     assert "manage.py taskq_worker --queues mail" in text
 
 
@@ -56,16 +56,23 @@ def test_a_queue_behind_and_a_paused_one(admin: Client, scene: Scene, monkeypatc
     scene.shard.seed_waiting(5, queue="mail")
     Inspector(scene.broker).pause("mail")
     text = headline(admin)
-    assert text.index("1 queue is behind; the oldest task has waited for") < text.index("1 queue is paused (mail)")
-    assert "5 of its tasks wait" in text
+    assert text.index("1 queue is behind; the oldest task has waited for") < text.index(
+        "The queue mail is paused (tasks waiting: 5)."
+    )
 
 
-def test_an_undeclared_queue_with_messages(admin: Client, scene: Scene) -> None:
+def test_undeclared_queues_with_messages(admin: Client, scene: Scene) -> None:
     scene.worker()
     scene.shard.seed_waiting(2, queue="old")
-    assert "The queue old holds 2 tasks, but TASKQ['QUEUES'] does not declare it." in headline(admin).replace(
-        "&#x27;", "'"
-    )
+    text = headline(admin).replace("&#x27;", "'")
+    assert "The queue old is not declared in TASKQ['QUEUES'] (tasks waiting: 2)." in text
+
+
+def test_many_queues_are_one_sentence(admin: Client, scene: Scene) -> None:
+    scene.worker()
+    for number in range(6):
+        scene.shard.seed_waiting(1, queue=f"old{number}")
+    assert "The queues old0, old1, old2, 3 more are not declared" in headline(admin)
 
 
 def test_many_failures_are_said_few_are_not(admin: Client, scene: Scene) -> None:
