@@ -179,6 +179,7 @@ class BulkDecisions(Decisions):
         operator_action.send_robust(sender=run.action, user=request.user, target="", count=count)
 
     def _page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+        request.current_app = self.admin_site.name
         verb = _("Requeue dead letters") if context["run"].action == "requeue" else _("Discard dead letters")
         around = {
             **self.admin_site.each_context(request),

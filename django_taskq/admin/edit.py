@@ -86,6 +86,7 @@ class EditArguments(Editing):
         error: str = "",
         at: str = "",
     ) -> HttpResponse:
+        request.current_app = self.admin_site.name
         task = lookup(row.task)
         context: dict[str, Any] = {
             **self.admin_site.each_context(request),

@@ -59,6 +59,7 @@ class RecordPage(Tabbed):
             return HttpResponseNotAllowed(["GET", "HEAD"])
         if not self.has_view_permission(request):
             raise PermissionDenied
+        request.current_app = self.admin_site.name
         row, now = self.find(request, unquote(object_id))
         if row is None:
             return self.gone(request)

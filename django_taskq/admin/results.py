@@ -91,7 +91,7 @@ class TaskResultAdmin(RecordAdmin):
 
     def detail_context(self, request: HttpRequest, row: TaskResult, now: Current) -> dict[str, Any]:
         letters = list(DeadTask.objects.filter(task_id=row.pk).order_by("-run").defer("raw", "traceback")[:LETTERS])
-        may_view_dead = self.may(request, "view_deadtask")
+        may_view_dead = self.may(request, "view_deadtask") and self.admin_site.is_registered(DeadTask)
         before = next((dead for dead in letters if dead.run == row.run - 1), None)
         return {
             "badge": self.state(row),
