@@ -94,7 +94,8 @@ def test_kinds_are_counted_from_an_index(full: None) -> None:
     found, _more = kinds_of(dead, 5, filtered=False)
     assert sum(kind.count for kind in found) > 0
     counted = dead.order_by().values("fingerprint").annotate(count=Count("pk"), last=Max("failed_at"))
-    assert "taskq_dead_fingerprint" in plan(counted)
+    if connection.vendor == "sqlite":  # PostgreSQL takes any of several
+        assert "COVERING INDEX taskq_dead_fingerprint" in plan(counted)
     assert "Seq Scan" not in plan(counted)
     assert scans(plan(newest(dead, 100, among=dead).order_by().values("fingerprint"))) == []
 
