@@ -98,6 +98,13 @@ class Connections:
         self._idle.append(connection)
         return replies
 
+    def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Several scripts in one round trip: for each its reply, or the typed error of that one. Typed errors."""
+        connection = self._take()
+        replies = self._guarded(connection, run_scripts, connection, calls)
+        self._idle.append(connection)
+        return [typed(reply, self.location.display) if isinstance(reply, Exception) else reply for reply in replies]
+
     def close(self) -> None:
         """Closes the idle connections; from several threads at a time, perhaps."""
         while True:

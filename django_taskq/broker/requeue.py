@@ -9,8 +9,7 @@ from typing import Any
 from django_taskq.broker import broker as producers
 from django_taskq.broker import scripts
 from django_taskq.broker.broker import Broker, Found, Submission
-from django_taskq.broker.connection import Call, retrying, run_scripts
-from django_taskq.broker.errors import typed
+from django_taskq.broker.connection import Call, retrying
 from django_taskq.core.message import Message
 from django_taskq.exceptions import BrokerFull, BrokerUnavailable, TaskqError
 
@@ -63,16 +62,8 @@ def _arguments(broker: Broker, message: Message, queue: str) -> list[Any]:
 
 
 def _run(broker: Broker, calls: Sequence[Call]) -> list[Any]:
-    """One pipeline: replies, and errors that concern single messages. Raises BrokerUnavailable."""
-    where = broker.connections.location.display
-    connection = broker.connections.open()
-    try:
-        replies = run_scripts(connection, calls)
-    except Exception as error:
-        raise typed(error, where) from error
-    finally:
-        connection.disconnect()
-    replies = [typed(reply, where) if isinstance(reply, Exception) else reply for reply in replies]
+    """Replies, and errors that concern single messages. Raises BrokerUnavailable."""
+    replies = broker.connections.run_many(calls)
     for reply in replies:
         if isinstance(reply, BrokerUnavailable) and not isinstance(reply, BrokerFull):
             raise reply
