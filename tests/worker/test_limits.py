@@ -56,7 +56,11 @@ def test_a_task_that_ends_in_time_is_left_alone(running: WorkerProcess, ledger: 
 
 def test_whoever_ignores_a_time_limit_loses_the_task(start: StartWorker, ledger: Ledger) -> None:
     """Stuck, each in its way: in C, in Python, in a coroutine, and in another process the whole event loop."""
-    impatient = [*TASKS, "tests.worker.impatient"]  # one second until who is stuck loses the task, not five
+    impatient = [
+        *TASKS,
+        "tests.worker.impatient",
+        "tests.worker.untraced",
+    ]  # one second until who is stuck loses the task, not five
     process = start("--threads", "4", "--queues", "default", tasks=impatient)
     other = start("--queues", "slow", tasks=impatient)
     (old,), (blocked,) = task_processes(process), task_processes(other)
