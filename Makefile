@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The packages of Debian that `test-services` works with.
-PACKAGES := redis-server postgresql openssl gcc libc6-dev
+PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev
 
 .PHONY: help demo test test-services test-servers services check format bench chaos audit clean
 
@@ -42,7 +42,7 @@ else
 endif
 
 # The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis (tests/broker: see test-servers).
-test-services: $(VENV)/.test services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server
+test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server, chromium
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
@@ -89,7 +89,8 @@ $(BIN)/python:
 
 $(VENV)/.demo: EXTRAS := demo,embedded
 $(VENV)/.test: EXTRAS := test
+$(VENV)/.browser: EXTRAS := test,browser
 $(VENV)/.dev: EXTRAS := dev
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.browser $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' $(if $(DJANGO),'$(DJANGO)')
 	@touch $@

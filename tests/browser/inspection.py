@@ -21,7 +21,9 @@ DJANGOS = [".breadcrumbs", "#changelist-search", ".vDateField", ".vTimeField"]
 # A colour that is still fading into another has no contrast that counts.
 SERIOUS = """async ([djangos, only]) => {
   await Promise.allSettled(document.getAnimations().map((animation) => animation.finished));
-  const found = await axe.run({ exclude: djangos.filter((one) => document.querySelector(one)).map((one) => [one]) }, { resultTypes: ["violations"], ...(only && { runOnly: only }) });
+  const exclude = djangos.filter((one) => document.querySelector(one)).map((one) => [one]);
+  const rules = only ? { runOnly: only } : {};
+  const found = await axe.run({ exclude }, { resultTypes: ["violations"], ...rules });
   return found.violations
     .filter((one) => ["serious", "critical"].includes(one.impact))
     .map((one) => [one.id, one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160))]);

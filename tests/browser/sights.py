@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-
 from django.contrib.auth.models import User
 
 from django_taskq.api import tokens
@@ -88,7 +87,13 @@ def records(now: float) -> None:
         )
         for n in range(40)
     ]  # fmt: skip
-    record(*good, *[failure((0, 1, 0, 2, 0, 1, 0)[n % 7], now - 300 * n - 20, queue=("mail", "default")[n % 2]) for n in range(24)])
+    record(
+        *good,
+        *[
+            failure((0, 1, 0, 2, 0, 1, 0)[n % 7], now - 300 * n - 20, queue=("mail", "default")[n % 2])
+            for n in range(24)
+        ],
+    )
 
 
 def history(scene: Scene) -> None:
@@ -142,10 +147,19 @@ def fill(scene: Scene, user: User) -> Sights:
     sights.dead = dead.pk
     result = TaskResult.objects.filter(status="succeeded").order_by("-finished_at")[0]
     sights.urls = [
-        "/admin/", *empty_pages(), f"{OVERVIEW}?span=24h", f"{QUEUES}mail/change/", f"{QUEUES}default/change/?scheduled=1",
-        task_page(result.pk), task_page(sights.running), task_page(sights.waiting), f"{DEAD}{dead.pk}/change/",
-        f"{DEAD}{dead.pk}/edit/", f"{DEAD}?fingerprint={dead.fingerprint}", f"{TOKENS}{token.pk}/change/",
-    ]  # fmt: skip
+        "/admin/",
+        *empty_pages(),
+        f"{OVERVIEW}?span=24h",
+        f"{QUEUES}mail/change/",
+        f"{QUEUES}default/change/?scheduled=1",
+        task_page(result.pk),
+        task_page(sights.running),
+        task_page(sights.waiting),
+        f"{DEAD}{dead.pk}/change/",
+        f"{DEAD}{dead.pk}/edit/",
+        f"{DEAD}?fingerprint={dead.fingerprint}",
+        f"{TOKENS}{token.pk}/change/",
+    ]
     return sights
 
 
