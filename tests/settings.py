@@ -18,6 +18,12 @@ from testproject.settings import INSTALLED_APPS, TASKQ
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp", *filter(None, [os.environ.get("TASKQ_TEST_APP")])]
 TASKQ = {**TASKQ, **json.loads(os.environ.get("TASKQ_TEST_SETTINGS", "{}"))}
+if "TASKQ_TEST_SETTINGS" in os.environ:
+    # A worker needs no pages; hundreds are started, and this is a quarter of what each start costs.
+    OF_PAGES = ("admin", "sessions", "messages", "staticfiles")
+    INSTALLED_APPS = [app for app in INSTALLED_APPS if app.removeprefix("django.contrib.") not in OF_PAGES]
+    MIDDLEWARE: list[str] = []
+    ROOT_URLCONF = "tests.sampleapp.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
