@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from django.conf import settings
 
@@ -23,11 +24,10 @@ FLAGS = ["--disable-gpu", "--disable-quic", "--disable-sync", "--disable-backgro
 def chromium() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
-    # Playwright's calls look to Django as if they came from inside an event loop.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     path = shutil.which("chromium")
     assert path, "Debian's package chromium is not installed"
-    with sync_playwright() as playwright:
+    # As long as Playwright runs, its thread looks to Django as if it were inside an event loop.
+    with mock.patch.dict(os.environ, DJANGO_ALLOW_ASYNC_UNSAFE="1"), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()

@@ -1,4 +1,8 @@
-"""Fixtures: one Chromium for the run, the site under a strict policy, and pages that fail their test on any error."""
+"""Fixtures: one Chromium for the tests of this directory, the site under a strict policy, and pages that fail their
+test on any error.
+
+Chromium ends with the last of these tests: while Playwright runs, nothing else in its thread can have an event loop.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,13 @@ __all__ = ["scene"]
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium.chromium() as browser:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live_server(django_db_setup: None) -> Iterator[LiveServer]:
     """pytest-django's, with the policy on top."""
     middleware = ["tests.browser.policy.StrictPolicy", *django_settings.MIDDLEWARE]

@@ -108,6 +108,21 @@ def test_a_real_worker_is_told_to_cancel_to_be_quiet_and_to_stop(
     expect(page.locator("#tq-live")).to_contain_text("No worker is alive.")
 
 
+def test_workers_and_their_tasks_without_script(open_page: Open, scene: Scene) -> None:
+    hand = scene.worker("w-alpha")
+    scene.run(hand)
+    page = open_page(WORKERS, script=False)
+    expect(page.get_by_label("Refresh")).to_be_hidden()
+    press(page, "Cancel")
+    says(page, "has been asked to end")
+    press(page, "Quiet w-alpha")
+    says(page, "Worker w-alpha has been asked to be quiet")
+    press(page, "Stop w-alpha")
+    says(page, "Worker w-alpha has been asked to stop")
+    asked = [request.split(" ")[0] for request in hand.beat() or []]
+    assert sorted(asked) == ["cancel", "quiet", "stop"]
+
+
 def test_cancel_from_the_page_of_a_task(open_page: Open, scene: Scene) -> None:
     [id] = scene.shard.seed_waiting(1)
     page = open_page(task_page(id_to_str(id)))
