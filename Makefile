@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 DJANGO ?=
 ARGS ?=
-JOBS ?= 3
+JOBS ?= 4
 
 VERSION := $(if $(filter python3,$(PYTHON)),,$(shell $(PYTHON) -c 'import sys; print("-%d.%d" % sys.version_info[:2])'))
 VENV := .venv$(VERSION)

@@ -21,7 +21,7 @@ continue-on-failure = true
 headers = {{ Authorization = "Bearer {token}" }}
 
 [phases.fuzzing]
-generation.max-examples = 5
+generation.max-examples = 3
 
 [checks.ignored_auth]  # test_auth.py does that; here it trips over an argument that its WSGI client does not know
 enabled = false
