@@ -59,8 +59,8 @@ class LiveAdmin(Tabbed):
         return self.page(request, self.template, {**self.content(request), **(extra_context or {})})
 
     def content(self, request: HttpRequest) -> dict[str, Any]:
-        """What the page's template needs."""
-        raise NotImplementedError
+        """What the page's template needs besides."""
+        return {}
 
     def page(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         """Draws a whole page, or only its live part for the script that refreshes it."""

@@ -19,10 +19,10 @@ from django_taskq.broker.location import Location
 from django_taskq.broker.outcomes import OutcomeStream
 from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, UnknownVersion
+from django_taskq.core.message import Message, readable
 from django_taskq.core.outcome import Outcome, decode_outcome, encode_outcome
 from django_taskq.core.states import State
-from django_taskq.exceptions import BrokerUnavailable, MalformedMessage
+from django_taskq.exceptions import BrokerUnavailable
 
 if TYPE_CHECKING:
     from django_taskq.conf import Settings
@@ -242,11 +242,11 @@ def _found(reply: list[Any]) -> Found:
         return Found(State(outcome.status), outcome.queue, location, None, outcome)
     if kind == b"s":
         suffix, *fields = payload or [b""]  # empty: it cannot be read
-        queue, message, due = location[1:].decode(), _decode(fields), int(extra)
+        queue, message, due = location[1:].decode(), readable(fields), int(extra)
         return Found(State.SCHEDULED, queue, location, message, due=due, priority=_priority(suffix))
     suffix = location.partition(b" ")[2]
     state, queue = State.RUNNING if extra else State.QUEUED, queue_of(suffix.decode())[0]
-    return Found(state, queue, location, _decode(payload), worker=extra.decode(), priority=_priority(suffix))
+    return Found(state, queue, location, readable(payload), worker=extra.decode(), priority=_priority(suffix))
 
 
 def _priority(suffix: bytes) -> int:
@@ -254,15 +254,6 @@ def _priority(suffix: bytes) -> int:
         return queue_of(suffix.decode())[1]
     except ValueError:
         return 0
-
-
-def _decode(fields: list[bytes]) -> Message | None:
-    try:
-        return Message.decode(fields)
-    except UnknownVersion as error:
-        return error.envelope
-    except MalformedMessage:
-        return None
 
 
 def _answers(submissions: Sequence[Submission], taken: Sequence[Any]) -> list[Accepted]:

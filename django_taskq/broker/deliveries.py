@@ -11,6 +11,7 @@ from django_taskq.broker import scripts
 from django_taskq.broker.connection import Call, run_script
 from django_taskq.broker.keys import GROUP, Keys, queue_of
 from django_taskq.broker.lane import LaneCalls
+from django_taskq.core.message import id_in
 
 if TYPE_CHECKING:
     from django_taskq.broker.scripts import Script
@@ -185,8 +186,7 @@ class Deliveries:
         return self.fetch(connection, lane, entry, pending[0][3] - 1 if pending else 0, now)
 
     def _cancel_requested(self, connection: redis.Connection, fields: list[bytes]) -> bool:
-        id = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"i", b"")
-        connection.send_command("HEXISTS", self.keys.cancels, id)
+        connection.send_command("HEXISTS", self.keys.cancels, id_in(fields))
         return bool(connection.read_response())
 
     def fetch(self, connection: redis.Connection, lane: Lane, entry: bytes, losses: int, now: float) -> Delivery | None:

@@ -14,6 +14,7 @@ from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, sch
 from django_taskq.broker.queues import QueueState, queue_states
 from django_taskq.broker.worker_states import RunningTask, WorkerState, worker_states
 from django_taskq.core.activity import activity
+from django_taskq.core.message import id_in
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.core.progress import Progress
 
@@ -83,7 +84,7 @@ class Inspector:
         for lane in self.connections.execute("ZRANGE", self.keys.queue(queue).lanes, 0, -1):
             cursor = "-"
             while entries := self.connections.execute("XRANGE", lane, cursor, "+", "COUNT", size):
-                purged += self.cancel([_id_of(fields) for _, fields in entries], reason)
+                purged += self.cancel([id_in(fields) for _, fields in entries], reason)
                 tell(purged)
                 cursor = f"({entries[-1][0].decode()}"
                 weight = sum(len(value) for _, fields in entries for value in fields)
@@ -120,7 +121,3 @@ class Inspector:
         finally:
             connection.disconnect()
         return sum(reply == [1] for reply in replies)
-
-
-def _id_of(fields: list[bytes]) -> bytes:
-    return next((value for name, value in zip(fields[::2], fields[1::2], strict=False) if name == b"i"), b"")

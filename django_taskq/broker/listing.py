@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from django_taskq.broker.broker import Found, enqueued_at
-from django_taskq.core.message import Message, UnknownVersion
+from django_taskq.core.message import Message, id_in, readable
 from django_taskq.core.states import State
-from django_taskq.exceptions import MalformedMessage
 
 if TYPE_CHECKING:
     from django_taskq.broker.broker import Broker
@@ -54,7 +53,7 @@ def ready_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
         (of, name, fields) for (_, of), reply in zip(listed, replies, strict=False) for name, fields in reply
     ]  # fmt: skip
     shown = entries[:count]
-    found = broker.find([_id(fields) for _, _, fields in shown]) if shown else []
+    found = broker.find([id_in(fields) for _, _, fields in shown]) if shown else []
     messages = [_waiting(of, name, fields, each) for (of, name, fields), each in zip(shown, found, strict=True)]
     if len(entries) > count:
         return Page(messages, f"{shown[-1][0]}/{shown[-1][1].decode()}")
@@ -84,7 +83,7 @@ def _position(cursor: str) -> tuple[int | None, str]:
 
 def _waiting(priority: int, entry: bytes, fields: list[bytes], found: Found) -> QueuedMessage:
     """`found` knows who holds it; an entry that another producer added without an index is not found."""
-    message = _decoded(fields)
+    message = readable(fields)
     here = found.location.partition(b" ")[0] == entry
     state = State.RUNNING if here and found.state is State.RUNNING else State.QUEUED
     sent = enqueued_at(message, entry) if message else int(entry.partition(b"-")[0]) / 1000
@@ -95,16 +94,3 @@ def _scheduled(found: Found) -> QueuedMessage:
     due = None if found.due is None else found.due / 1000
     message = found.message
     return QueuedMessage(State.SCHEDULED, found.priority, message, enqueued_at(message, b"") if message else None, due)
-
-
-def _decoded(fields: list[bytes]) -> Message | None:
-    try:
-        return Message.decode(fields)
-    except UnknownVersion as error:
-        return error.envelope
-    except MalformedMessage:
-        return None
-
-
-def _id(fields: list[bytes]) -> bytes:
-    return next((value for name, value in zip(fields[::2], fields[1::2], strict=False) if name == b"i"), b"")

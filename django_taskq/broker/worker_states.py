@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker.broker import enqueued_at
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, UnknownVersion
+from django_taskq.core.message import readable
 from django_taskq.core.progress import Progress, decode_progress
-from django_taskq.exceptions import MalformedMessage
 
 if TYPE_CHECKING:
     from django_taskq.broker.connection import Connections
@@ -110,11 +109,8 @@ def _noted(worker: int, fields: dict[str, str]) -> list[_Noted]:
 def _running_task(note: _Noted, entries: Sequence[Any]) -> RunningTask | None:
     if not entries:
         return None  # it has ended since
-    try:
-        message = Message.decode(entries[0][1])
-    except UnknownVersion as error:
-        message = error.envelope
-    except MalformedMessage:
+    message = readable(entries[0][1])
+    if message is None:
         return None
     queue = note.location.partition(" ")[2].rpartition(":")[0]
     started = float(note.since or 0) or enqueued_at(message, note.location.encode()) or 0.0

@@ -148,6 +148,21 @@ def envelope_of(fields: list[bytes]) -> Message:
     return Message.decode([b"i", named.get(b"i", b""), b"t", b"?"])
 
 
+def readable(fields: list[bytes]) -> Message | None:
+    """The message, or what every version says of it; None where it cannot be read."""
+    try:
+        return Message.decode(fields)
+    except UnknownVersion as error:
+        return error.envelope
+    except MalformedMessage:
+        return None
+
+
+def id_in(fields: list[bytes]) -> bytes:
+    """The id that the fields name, b'' where they name none."""
+    return dict(zip(fields[::2], fields[1::2], strict=False)).get(b"i", b"")
+
+
 def put_off(fields: list[bytes], since: int, enqueued: int, losses: int) -> list[bytes]:
     """The fields of a message, of whatever version, that goes back to the schedule without having been run."""
     named = dict(zip(fields[::2], fields[1::2], strict=True))

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ logger = logging.getLogger("django_taskq.worker")
 _fork = multiprocessing.get_context("fork")
 
 
-class Child:
+class Child(ABC):
     """A forked process and the pipe to it."""
 
     state = "running"
@@ -64,9 +65,9 @@ class Child:
             logging.shutdown()
             os._exit(code)
 
+    @abstractmethod
     def run(self, pipe: Connection) -> None:
         """What the child does."""
-        raise NotImplementedError
 
     def change_state(self, state: str) -> None:
         """What it says of itself; a child that is being killed has no say."""
