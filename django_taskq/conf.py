@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -13,18 +12,15 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from django_taskq.queue_options import QueueOptions, parse_queue
+from django_taskq.values import close_match, shown, span, whole
+
 # A secret is given as it is, as "file:/path", or by a callable that is asked at each new connection.
 Secret = str | Callable[[], str] | None
 
 RECORD_CHOICES = ("all", "failures")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 SHORTEST_WINDOW = 15.0  # seconds; longer than a producer repeats itself
-_LONGEST = timedelta(days=36_500)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueOptions:
-    """What a queue is declared with. There is nothing to choose yet; limits will be fields of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ setting_changed.connect(_forget, dispatch_uid="django_taskq.conf")
 def read_settings(raw: Any) -> Settings:
     """Settings from the TASKQ dict; raises ImproperlyConfigured, naming the key and what it takes."""
     if not isinstance(raw, Mapping):
-        raise ImproperlyConfigured(f"TASKQ must be a dict of settings, not {_shown(raw)}.")
+        raise ImproperlyConfigured(f"TASKQ must be a dict of settings, not {shown(raw)}.")
     fields: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in _PARSERS:
@@ -85,21 +81,9 @@ def read_settings(raw: Any) -> Settings:
     return Settings(**fields)
 
 
-def close_match(name: object, known: Collection[str]) -> str:
-    """A sentence for the end of an error: did you mean 'x', or all there are when nothing is close."""
-    close = difflib.get_close_matches(str(name), known, n=1)
-    close = close or [word for word in known if word.lower() == str(name).lower()]
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
-
-
 def is_queue_name(name: object) -> bool:
     """Whether a queue may be called that: 1 to 100 letters, digits, `_`, `.` and `-`."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
 
 
 # --- parsers: (field name, value) -> fields; a ValueError says what is wrong ------------------------------------------
@@ -109,7 +93,7 @@ Parser = Callable[[str, Any], dict[str, Any]]
 
 def _text(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"must be a non-empty string, not {_shown(value)}.")
+        raise ValueError(f"must be a non-empty string, not {shown(value)}.")
     return {name: value}
 
 
@@ -135,74 +119,63 @@ def _whole(minimum: int, *, optional: bool = False) -> Parser:
     def parse(name: str, value: Any) -> dict[str, Any]:
         if value is None and optional:
             return {name: None}
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise ValueError(f"must be a whole number, {minimum} or more, not {_shown(value)}.")
-        return {name: value}
+        return {name: whole(value, minimum)}
 
     return parse
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"must be a dict with strings as keys, not {_shown(value)}.")
+        raise ValueError(f"must be a dict with strings as keys, not {shown(value)}.")
     return {name: dict(value)}
 
 
 def _namespace(name: str, value: Any) -> dict[str, Any]:
     if not is_queue_name(value):
-        raise ValueError(f"must be 1 to 100 letters, digits, '_', '.' or '-', not {_shown(value)}.")
+        raise ValueError(f"must be 1 to 100 letters, digits, '_', '.' or '-', not {shown(value)}.")
     return {name: value}
 
 
 def _queues(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not value:
-        raise ValueError(f'must be a dict like {{"default": {{}}}}, not {_shown(value)}.')
+        raise ValueError(f'must be a dict like {{"default": {{}}}}, not {shown(value)}.')
+    queues = {}
     for queue, options in value.items():
         if not is_queue_name(queue):
             raise ValueError(f"names a queue {queue!r}: use 1 to 100 letters, digits, '_', '.' or '-'.")
         if not isinstance(options, Mapping):
-            raise ValueError(f"must hold a dict of options for {queue!r}, not {_shown(options)}.")
-        for option in options:
-            raise ValueError(f"gives queue {queue!r} the unknown option {option!r}.")
-    return {name: {queue: QueueOptions() for queue in value}}
+            raise ValueError(f"must hold a dict of options for {queue!r}, not {shown(options)}.")
+        try:
+            queues[queue] = parse_queue(options)
+        except ValueError as error:
+            raise ValueError(f"gives queue {queue!r} {error}") from error
+    return {name: queues}
 
 
 def _record(name: str, value: Any) -> dict[str, Any]:
     if value not in RECORD_CHOICES:
-        raise ValueError(f"must be 'all' or 'failures', not {_shown(value)}.")
+        raise ValueError(f"must be 'all' or 'failures', not {shown(value)}.")
     return {name: value}
-
-
-def _span(value: Any) -> timedelta:
-    if not isinstance(value, int | float | timedelta) or isinstance(value, bool):
-        raise ValueError(f"must be seconds or a timedelta, not {_shown(value)}.")
-    try:
-        span = value if isinstance(value, timedelta) else timedelta(seconds=value)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"must be a usable number of seconds, not {_shown(value)}: {error}.") from None
-    if not timedelta(0) <= span <= _LONGEST:
-        raise ValueError(f"must be between 0 and {_LONGEST.days} days, not {_shown(value)}.")
-    return span
 
 
 def _retention(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        return {name: _span(value), f"{name}_failed": _span(value)}
+        return {name: span(value), f"{name}_failed": span(value)}
     for key in value:
         if key not in ("default", "failed"):
             raise ValueError(f"has no key {key!r}: use 'default' and 'failed'.")
-    return {name if key == "default" else f"{name}_failed": _span(span) for key, span in value.items()}
+    return {name if key == "default" else f"{name}_failed": span(kept) for key, kept in value.items()}
 
 
 def _seconds(name: str, value: Any) -> dict[str, Any]:
-    return {name: _span(value).total_seconds()}
+    return {name: span(value).total_seconds()}
 
 
 def _outcome_window(name: str, value: Any) -> dict[str, Any]:
-    window = _span(value).total_seconds()
+    window = span(value).total_seconds()
     if window < SHORTEST_WINDOW:
         raise ValueError(
-            f"must be {SHORTEST_WINDOW:g} seconds or more, not {_shown(value)}: a producer that repeats itself after a "
+            f"must be {SHORTEST_WINDOW:g} seconds or more, not {shown(value)}: a producer that repeats itself after a "
             "lost reply must still be recognised."
         )
     return {name: window}
@@ -210,11 +183,11 @@ def _outcome_window(name: str, value: Any) -> dict[str, Any]:
 
 def _paths(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ValueError(f"must be a list of dotted paths, not {_shown(value)}.")
+        raise ValueError(f"must be a list of dotted paths, not {shown(value)}.")
     paths = tuple(value)
     for path in paths:
         if not isinstance(path, str) or "." not in path:
-            raise ValueError(f"must be a list of dotted paths; {_shown(path)} is none.")
+            raise ValueError(f"must be a list of dotted paths; {shown(path)} is none.")
     return {name: paths}
 
 

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from django.conf import settings as django_settings
 from django.utils import timezone
 
-from django_taskq.conf import RECORD_CHOICES, Settings, close_match
+from django_taskq.conf import RECORD_CHOICES, Settings
 from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
 from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff, as_backoff
 from django_taskq.exceptions import InvalidTask, UnknownQueue
+from django_taskq.values import close_match
 
 # No colon: names are parts of Redis keys.
 _NAME = re.compile(r"[\w.@/-]{1,200}")

@@ -27,6 +27,7 @@ from django_taskq.core import message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import TRANSITIONS
 from django_taskq.options import CALL_OPTIONS, ONLY_TASK, OPTIONS, TaskOptions, parse
+from django_taskq.queue_options import QueueOptions
 from tests.servers import ROOT, RedisServer, wait_for
 
 if TYPE_CHECKING:
@@ -78,6 +79,12 @@ def test_every_setting_has_its_default():
     for key, default in documented.items():
         value = eval(default, {"timedelta": timedelta})
         assert read_settings({key: value}) == read_settings({}), key
+
+
+def test_every_option_of_a_queue_has_its_default():
+    [table] = [part for part in section("configuration.md", "TASKQ").split("\n### ") if part.startswith("QUEUES\n")]
+    documented = {quoted(row[0]): eval(quoted(row[1])) for row in rows(table)}
+    assert documented == {field.name: field.default for field in dataclass_fields(QueueOptions)}
 
 
 def test_every_task_option_has_its_default():

@@ -11,7 +11,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from django_taskq.conf import QueueOptions, Settings, get_settings, read_settings
+from django_taskq.conf import Settings, get_settings, read_settings
+from django_taskq.queue_options import QueueOptions
 
 
 def test_every_key_has_a_default() -> None:
@@ -32,6 +33,16 @@ VALUES: list[tuple[str, Any, dict[str, Any]]] = [
     ("BROKER_OPTIONS", {"ssl_ca_certs": "x"}, {"broker_options": {"ssl_ca_certs": "x"}}),
     ("NAMESPACE", "shop-1.a_b", {"namespace": "shop-1.a_b"}),
     ("QUEUES", {"a": {}, "b.c-d_1": {}}, {"queues": {"a": QueueOptions(), "b.c-d_1": QueueOptions()}}),
+    (
+        "QUEUES",
+        {"a": {"max_length": 10, "enqueue_timeout": timedelta(milliseconds=1500)}, "b": {"max_length": None}},
+        {"queues": {"a": QueueOptions(max_length=10, enqueue_timeout=1.5), "b": QueueOptions()}},
+    ),
+    (
+        "QUEUES",
+        {"a": {"max_length": 1, "overflow": "drop_oldest"}},
+        {"queues": {"a": QueueOptions(max_length=1, overflow="drop_oldest")}},
+    ),
     ("TASK_DEFAULTS", {"max_retries": 5}, {"task_defaults": {"max_retries": 5}}),
     ("RECORD", "failures", {"record": "failures"}),
     ("RETENTION", 3600, {"retention": timedelta(hours=1), "retention_failed": timedelta(hours=1)}),
@@ -84,6 +95,24 @@ WRONG: list[tuple[str, list[Any]]] = [
 def test_a_value_that_makes_no_sense_is_refused_by_name(key: str, value: Any) -> None:
     with pytest.raises(ImproperlyConfigured, match=re.escape(f"TASKQ[{key!r}]")):
         read_settings({key: value})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_lenght": 1}, "'mail' the unknown option 'max_lenght'. Did you mean 'max_length'?"),
+        ({"max_length": 0}, "'mail' max_length, which must be a whole number, 1 or more, not int 0."),
+        ({"max_length": True}, "max_length, which must be a whole number"),
+        ({"max_length": 1, "overflow": "drop"}, "overflow, which must be 'refuse' or 'drop_oldest'"),
+        ({"max_length": 1, "enqueue_timeout": -1}, "enqueue_timeout, which must be between 0 and"),
+        ({"enqueue_timeout": 1}, "enqueue_timeout, which means nothing without max_length."),
+        ({"overflow": "refuse"}, "overflow, which means nothing without max_length."),
+        ({"max_length": 1, "overflow": "drop_oldest", "enqueue_timeout": 1}, "enqueue_timeout has nothing to wait for"),
+    ],
+)
+def test_an_option_of_a_queue_is_refused_with_what_it_takes(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=re.escape(said)):
+        read_settings({"QUEUES": {"mail": options}})
 
 
 def test_an_unknown_key_is_refused_with_what_was_meant() -> None:
