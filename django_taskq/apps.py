@@ -14,7 +14,7 @@ class DjangoTaskqConfig(AppConfig):
 
     def ready(self) -> None:
         from django_taskq import checks, producer  # noqa: F401  (importing checks registers them)
-        from django_taskq.middleware import headers_for
+        from django_taskq.middleware import around_sending, headers_for
 
-        producer.set_header_source(headers_for)
+        producer.set_middleware(headers_for, around_sending)
         autodiscover_modules("tasks")

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 class Place(Protocol):
     """What runs an attempt, as its context sees it."""
 
+    @property
+    def worker(self) -> str:
+        """The worker's id."""
+
     def report(self, context: TaskContext, progress: Progress) -> None:
         """Makes progress known; ignores an attempt that it does not run any more."""
 
@@ -70,6 +74,11 @@ class TaskContext:
     def headers(self) -> dict[str, str]:
         """What middleware on the producer's side sent along."""
         return self.message.headers
+
+    @property
+    def worker(self) -> str:
+        """The id of the worker that runs it, '' outside of one."""
+        return "" if self.place is None else self.place.worker
 
     @property
     def retries_left(self) -> int:

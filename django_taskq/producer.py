@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +25,37 @@ if TYPE_CHECKING:
 Call = tuple[Sequence[Any], Mapping[str, Any]]
 HeaderSource = Callable[["Task[..., Any]", Message], dict[str, str]]
 
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is being sent, for middleware that goes around it."""
+
+    task: Task[..., Any]
+    queue: str
+    count: int  # messages
+    message: Message | None  # the only one, where there is one: its headers come after this
+    deferred: bool = False  # its headers are made now; it is sent when the transaction commits
+
+
+SendWrapper = Callable[[Sending], AbstractContextManager[Any]]
+
 # What the worker takes from the message where the call says otherwise than the task.
 _CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
 
 NOW = Moment(0, relative=True)
 
 _header_source: HeaderSource | None = None
+_send_wrapper: SendWrapper | None = None
+_NOTHING = nullcontext()
 
 
-def set_header_source(source: HeaderSource) -> None:
-    """`source` is asked for the headers of each message. (Middleware is a layer above this one, so it comes to us.)"""
-    global _header_source
-    _header_source = source
+def set_middleware(headers: HeaderSource, sending: SendWrapper) -> None:
+    """`headers` is asked for those of each message, `sending` goes around each call that sends.
+
+    (Middleware is a layer above this one, so it comes to us.)
+    """
+    global _header_source, _send_wrapper
+    _header_source, _send_wrapper = headers, sending
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +103,9 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
 
 def send(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
     """Sends one call; raises InvalidArguments, PayloadTooLarge, QueueFull, BrokerUnavailable."""
-    submission = _wrap(route, *_encode(route, args, kwargs))
-    return _accepted(route, get_broker().enqueue((submission,))[0])
+    message = _message(route, *_encode(route, args, kwargs))
+    with _sending(route, message):
+        return _accepted(route, get_broker().enqueue((_wrap(route, message),))[0])
 
 
 def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
@@ -95,17 +116,21 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
             "Use using(idempotency_key=...).delay() for each."
         )
     encoded = [_encode(route, *_split(route, number, call)) for number, call in enumerate(calls)]
-    submissions = (_wrap(route, *call) for call in encoded)  # made as they leave
-    return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions)]
+    submissions = (_wrap(route, _message(route, *call)) for call in encoded)  # made as they leave
+    with _sending(route, count=len(encoded)):
+        return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions)]
 
 
 def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
     """Checks and encodes the call now; sends it when the surrounding transaction commits, or at once without one."""
-    submission = _wrap(route, *_encode(route, args, kwargs))
-    handle: TaskHandle[Any] = TaskHandle(submission.message.id, route.task)
+    message = _message(route, *_encode(route, args, kwargs))
+    handle: TaskHandle[Any] = TaskHandle(message.id, route.task)
+    with _sending(route, message, deferred=True):
+        submission = _wrap(route, message)
 
     def send_now() -> None:
-        _accepted(route, get_broker().enqueue((submission,))[0], handle)
+        with _sending(route, message):
+            _accepted(route, get_broker().enqueue((submission,))[0], handle)
 
     transaction.on_commit(send_now, using=route.database)
     return handle
@@ -122,9 +147,20 @@ def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     return encoded
 
 
-def _wrap(route: Route, args: bytes, kwargs: bytes) -> Submission:
-    """Encoded arguments in a message with an id, on the way to its queue."""
-    message = Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+def _message(route: Route, args: bytes, kwargs: bytes) -> Message:
+    return Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+
+
+def _sending(
+    route: Route, message: Message | None = None, *, count: int = 1, deferred: bool = False
+) -> AbstractContextManager[Any]:
+    if _send_wrapper is None or not get_settings().middleware:
+        return _NOTHING
+    return _send_wrapper(Sending(route.task, route.queue, count, message, deferred))
+
+
+def _wrap(route: Route, message: Message) -> Submission:
+    """A message with its headers, on the way to its queue."""
     if _header_source is not None and get_settings().middleware:
         message.headers = _header_source(route.task, message)
     return Submission(message, route.queue, route.delay, route.due, route.expires_in)

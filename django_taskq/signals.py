@@ -12,6 +12,8 @@ task_failed      task_id, queue, attempt, duration, error, reason   once settled
 task_cancelled   task_id, queue, attempt, reason                    once settled; where nobody held it, by its canceller
 worker_started   queues                                             the supervisor
 worker_stopped                                                      the supervisor
+worker_process_started   queues                                     a task process, after its fork and before any task
+worker_process_stopped                                              a task process, after its last task: flush here
 operator_action  user, target, count                                admin and API, once somebody has done something
 
 The sender of operator_action says what was done: "pause", "resume", "purge", "cancel", "quiet", "stop", "requeue",
@@ -34,4 +36,6 @@ task_failed = Signal()
 task_cancelled = Signal()
 worker_started = Signal()
 worker_stopped = Signal()
+worker_process_started = Signal()
+worker_process_stopped = Signal()
 operator_action = Signal()

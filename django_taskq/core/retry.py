@@ -140,15 +140,31 @@ def decide(
     SystemExit ...) are retried like an `Exception`: by default, but not when `retry_on` names other errors only.
     """
     kind = type(error)  # an error's __class__ may be a lie, or raise
-    if issubclass(kind, Discard):
-        return Decision("discard", reason=cast("Discard", error).reason)
-    if issubclass(kind, discard_on):
-        return Decision("discard", reason=f"discard_on: {kind.__name__}")
-    if attempt <= max_retries and (issubclass(kind, Retry) or _is_retried(kind, retry_on)):
+    what = what_follows(kind, attempt=attempt, max_retries=max_retries, retry_on=retry_on, discard_on=discard_on)
+    if what == "discard":
+        own = issubclass(kind, Discard)
+        return Decision("discard", reason=cast("Discard", error).reason if own else f"discard_on: {kind.__name__}")
+    if what == "retry":
         asked_for = cast("Retry", error).delay if issubclass(kind, Retry) else None
         delay = _ask(backoff, attempt) if asked_for is None else asked_for
         return Decision("retry", min(max(delay, 0.0), LONGEST_DELAY))
     return Decision("bury", reason="timeout" if issubclass(kind, TaskTimeout) else "failed")
+
+
+def what_follows(
+    kind: type[BaseException],
+    *,
+    attempt: int,
+    max_retries: int,
+    retry_on: tuple[type[BaseException], ...],
+    discard_on: tuple[type[BaseException], ...],
+) -> Literal["retry", "bury", "discard"]:
+    """What `decide` decides, of an error's class alone; no backoff is asked."""
+    if issubclass(kind, (Discard, *discard_on)):
+        return "discard"
+    if attempt <= max_retries and (issubclass(kind, Retry) or _is_retried(kind, retry_on)):
+        return "retry"
+    return "bury"
 
 
 def _is_retried(kind: type[BaseException], retry_on: tuple[type[BaseException], ...]) -> bool:

@@ -20,15 +20,14 @@ makes both kinds out of a context manager:
     def timing(context):
         ...
 
-On the producer's side, a factory with an attribute `headers`, a callable (task, message) -> dict of strings, adds
-headers to each message; the worker's side finds them in `context.headers`.
+The producer's side is in sending.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured, MiddlewareNotUsed
@@ -40,15 +39,8 @@ from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
 from django_taskq.registry import all_tasks
 
-if TYPE_CHECKING:
-    from django_taskq.core.message import Message
-    from django_taskq.task import Task
-
 Call = Callable[[TaskContext, tuple[Any, ...], dict[str, Any]], Any]
 Factory = Callable[[Call], Call]
-
-# Middleware of this package uses these.
-RESERVED_HEADERS = frozenset({"trace", "context", "key_id"})
 
 _loaded: tuple[tuple[str, Any], ...] | None = None
 
@@ -113,29 +105,6 @@ def around(manager: Callable[[TaskContext], AbstractContextManager[Any]]) -> Fac
         return arun if iscoroutinefunction(call) else run
 
     return factory
-
-
-def headers_for(task: Task[..., Any], message: Message) -> dict[str, str]:
-    """The headers that middleware gives a message; ImproperlyConfigured for one that is no string, or reserved."""
-    headers: dict[str, str] = {}
-    for path, factory in load_middleware():
-        source = getattr(factory, "headers", None)
-        if source is not None and (given := source(task, message)):
-            headers |= _checked(path, given)
-    return headers
-
-
-def _checked(path: str, given: Any) -> dict[str, str]:
-    if not isinstance(given, Mapping):
-        raise ImproperlyConfigured(f"{path}.headers must return a dict of strings, not {given!r:.100}.")
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise ImproperlyConfigured(f"{path}.headers: {name!r}: {value!r:.100} is not a string for a string.")
-        if name in RESERVED_HEADERS and not path.startswith("django_taskq."):
-            raise ImproperlyConfigured(
-                f"{path}.headers: {name!r} is reserved. Use a name of your own, like 'x-{name}'."
-            )
-    return dict(given)
 
 
 def _import(path: str) -> Any:

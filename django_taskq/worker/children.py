@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from django.db import connections
 
 from django_taskq.broker.workers import new_worker_id
+from django_taskq.signals import worker_process_started, worker_process_stopped
 from django_taskq.worker.maintenance import Maintenance
 from django_taskq.worker.notes import Note, Notes
 from django_taskq.worker.process import TaskProcess, notes_needed
@@ -110,8 +111,12 @@ class TaskChild(Child):
         super().__init__(broker, options, others)
 
     def run(self, pipe: Connection) -> None:
-        """The task process."""
-        TaskProcess(self.broker, self.worker, self.options, self.notes, pipe).run()
+        """The task process. Tracing and the like begin after the fork, and send what they gathered before the end."""
+        worker_process_started.send_robust(self.worker, queues=self.options.queues)
+        try:
+            TaskProcess(self.broker, self.worker, self.options, self.notes, pipe).run()
+        finally:
+            worker_process_stopped.send_robust(self.worker)
 
     @property
     def lasting(self) -> bool:

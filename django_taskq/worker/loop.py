@@ -181,6 +181,11 @@ class AsyncRun:
         pool.durations.add(time.monotonic() - work.started)
         pool.settle(executor.concluded(work, result, error))
 
+    @property
+    def worker(self) -> str:
+        """As Place.worker."""
+        return self.pool.executor.worker
+
     def report(self, context: TaskContext, progress: Progress) -> None:
         """As Place.report."""
         work = self.work

@@ -106,6 +106,11 @@ class Slot:
         self.pool.measure(time.monotonic() - work.started)
         return settlement
 
+    @property
+    def worker(self) -> str:
+        """As Place.worker."""
+        return self.pool.executor.worker
+
     def report(self, context: TaskContext, progress: Progress) -> None:
         """As Place.report."""
         work = self.work

@@ -11,7 +11,7 @@ from django.utils.decorators import async_only_middleware, sync_and_async_middle
 
 from django_taskq import TaskContext
 from django_taskq.core.message import Message
-from django_taskq.middleware import Call, around
+from django_taskq.middleware import Call, Sending, around
 
 log: list[str] = []
 
@@ -54,6 +54,22 @@ def only_async(call: Call) -> Call:
         return [await call(context, args, kwargs)]
 
     return run
+
+
+@contextmanager
+def note_sending(sending: Sending) -> Iterator[None]:
+    kind = "deferred" if sending.deferred else "sent"
+    log.append(f"{sending.count} {kind} to {sending.queue} with {sending.message and sending.message.headers}")
+    yield
+    log.append("after")
+
+
+def courier(call: Call) -> Call:
+    return call
+
+
+courier.sending = note_sending  # type: ignore[attr-defined]
+courier.headers = lambda task, message: log.append("headers") or {"tenant": "acme"}  # type: ignore[attr-defined]
 
 
 class Both:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
 from django.test import override_settings
 
+from django_taskq import Discard, Retry
 from django_taskq.broker import Broker
 from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_from_str, new_id
 from django_taskq.core.message import Message
+from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain, load_middleware
+from django_taskq.middleware.fate import fate_of
 from tests.tasks import sample
 from tests.tasks.middleware import log
 
@@ -131,6 +135,35 @@ def test_headers_travel_with_the_message(broker: Broker, taskq_settings: Setting
     message = broker.find([id_from_str(handle.id)])[0].message
     assert message is not None
     assert message.headers == {"tenant": "acme", "task": "tests.tasks.sample.add"}
+
+
+def test_middleware_goes_around_the_sending(broker: Broker, taskq_settings: SettingsWrapper) -> None:
+    use(taskq_settings, "courier")
+    sample.add.delay(1)
+    assert log == ["1 sent to default with {}", "headers", "after"]
+    log.clear()
+    sample.add.delay_many([((1,), {}), ((2,), {})])
+    assert log == ["2 sent to default with None", "headers", "headers", "after"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_waits_for_the_commit_has_its_headers_at_once(broker: Broker, taskq_settings: SettingsWrapper) -> None:
+    use(taskq_settings, "courier")
+    with transaction.atomic():
+        sample.add.delay_on_commit(1)
+        assert log == ["1 deferred to default with {}", "headers", "after"]
+    assert log[3:] == ["1 sent to default with {'tenant': 'acme'}", "after"]
+
+
+def test_fates_are_those_that_the_worker_decides() -> None:
+    def fate(error: BaseException | None, attempt: int = 0) -> str:
+        message = Message(new_id(), sample.add.name, attempt=attempt)
+        return fate_of(TaskContext(message, sample.add, "default", None, 1), error)
+
+    assert fate(None) == "succeeded"
+    assert (fate(ValueError()), fate(ValueError(), attempt=1)) == ("retried", "failed")
+    assert (fate(Retry()), fate(Retry(), attempt=1), fate(TaskTimeout())) == ("retried", "failed", "retried")
+    assert (fate(Discard()), fate(TaskCancelled())) == ("discarded", "cancelled")
 
 
 @pytest.mark.parametrize(

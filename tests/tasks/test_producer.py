@@ -322,5 +322,5 @@ def test_a_call_costs_the_producer_little(broker: Broker) -> None:
     call = ((datetime.now(UTC), timedelta(seconds=1)), {"price": Decimal(1)})
     started = time.process_time()
     for _ in range(1000):
-        producer._wrap(route, *producer._encode(route, *call))
+        producer._wrap(route, producer._message(route, *producer._encode(route, *call)))
     assert (time.process_time() - started) / 1000 < 200e-6

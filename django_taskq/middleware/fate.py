@@ -1,0 +1,29 @@
+"""What becomes of an attempt, for middleware that must know before the worker has settled it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from django_taskq.context import TaskContext
+from django_taskq.core.retry import what_follows
+from django_taskq.exceptions import TaskCancelled
+
+Fate = Literal["succeeded", "retried", "failed", "discarded", "cancelled"]
+_FATES: dict[str, Fate] = {"retry": "retried", "bury": "failed", "discard": "discarded"}
+
+
+def fate_of(context: TaskContext, error: BaseException | None) -> Fate:
+    """How an attempt ends that returned (None) or raised `error`.
+
+    A worker that lost the task meanwhile, or a request to cancel it, may still make something else of it.
+    """
+    if error is None:
+        return "succeeded"
+    kind, task = type(error), context.task
+    if issubclass(kind, TaskCancelled):
+        return "cancelled"
+    follows = what_follows(
+        kind, attempt=context.attempt, max_retries=context.max_retries, retry_on=task.retry_on,
+        discard_on=task.discard_on,
+    )  # fmt: skip
+    return _FATES[follows]
