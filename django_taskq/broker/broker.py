@@ -12,7 +12,7 @@ import msgspec
 
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, retrying
-from django_taskq.broker.keys import Keys, queue_of
+from django_taskq.broker.keys import Keys, Place, place_of
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.broker.listener import Listener
 from django_taskq.broker.location import Location
@@ -44,6 +44,12 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     delay: int | None = None
     due: int | None = None
     expires_in: int | None = None
+    share: str = ""  # of its queue's lane of this priority (keys.py)
+
+    @property
+    def place(self) -> Place:
+        """The lane it is for."""
+        return Place(self.queue, self.message.priority, self.share)
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -56,7 +62,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 class Found(NamedTuple):
     """Where Redis has a task; `state` None: it does not know the id. `due` is epoch ms, `worker` the holder's id.
 
-    `priority` is that of the lane it is in.
+    `priority` and `share` are those of the lane it is in, or that waits for it.
     """
 
     state: State | None
@@ -67,6 +73,7 @@ class Found(NamedTuple):
     due: int | None = None
     worker: str = ""
     priority: int = 0
+    share: str = ""
 
 
 class Broker(OutcomeStream):
@@ -86,9 +93,9 @@ class Broker(OutcomeStream):
         if len(submissions) == 1:
             arguments = self._admissions(submissions)
             return _answers(submissions, self._run_for_producer(scripts.ENQUEUE, arguments, submissions[0].message.id))
-        lanes: dict[tuple[str, int], list[int]] = {}
+        lanes: dict[Place, list[int]] = {}
         for position, submission in enumerate(submissions):
-            lanes.setdefault((submission.queue, submission.message.priority), []).append(position)
+            lanes.setdefault(submission.place, []).append(position)
         accepted: dict[int, Accepted] = {}
         for positions in lanes.values():
             answers = self.enqueue_lane(submissions[position] for position in positions)
@@ -96,7 +103,7 @@ class Broker(OutcomeStream):
         return [accepted[position] for position in range(len(submissions))]
 
     def enqueue_lane(self, submissions: Iterable[Submission]) -> Iterator[Accepted]:
-        """`enqueue` for one queue and priority. While Redis takes one round trip's messages, the next are made."""
+        """`enqueue` for one lane. While Redis takes one round trip's messages, the next are made."""
         finish: Callable[[], list[Accepted]] | None = None
         for chunk in _chunks(submissions):
             arguments = self._admissions(chunk)
@@ -135,8 +142,7 @@ class Broker(OutcomeStream):
 
     def _admissions(self, submissions: Sequence[Submission]) -> list[Any]:
         """The arguments of enqueue.lua for messages of one lane."""
-        first = submissions[0]
-        arguments = [*self.lanes.head(first.queue, first.message.priority)]
+        arguments = [*self.lanes.head(*submissions[0].place)]
         for submission in submissions:
             arguments += self._admission(submission)
         return arguments
@@ -174,7 +180,7 @@ class Broker(OutcomeStream):
                 return None
             outcome = cancelled_outcome(found, reason, self.time())
             arguments = (
-                *self.lanes.head(found.queue, found.priority),
+                *self.lanes.head(found.queue, found.priority, found.share),
                 self.keys.inbox_prefix, id, found.location, encode_outcome(outcome), self._idempotency(found.message),
                 activity("cancelled", found.message.task),
             )  # fmt: skip
@@ -243,17 +249,18 @@ def _found(reply: list[Any]) -> Found:
     if kind == b"s":
         suffix, *fields = payload or [b""]  # empty: it cannot be read
         queue, message, due = location[1:].decode(), readable(fields), int(extra)
-        return Found(State.SCHEDULED, queue, location, message, due=due, priority=_priority(suffix))
-    suffix = location.partition(b" ")[2]
-    state, queue = State.RUNNING if extra else State.QUEUED, queue_of(suffix.decode())[0]
-    return Found(state, queue, location, readable(payload), worker=extra.decode(), priority=_priority(suffix))
+        return Found(State.SCHEDULED, queue, location, message, None, due, "", *_place(suffix, queue)[1:])
+    place = place_of(location.partition(b" ")[2].decode())
+    state = State.RUNNING if extra else State.QUEUED
+    return Found(state, place.queue, location, readable(payload), None, None, extra.decode(), *place[1:])
 
 
-def _priority(suffix: bytes) -> int:
+def _place(suffix: bytes, queue: str) -> Place:
+    """The lane that a packed message names; its queue's plain one where that cannot be read."""
     try:
-        return queue_of(suffix.decode())[1]
+        return place_of(suffix.decode())
     except ValueError:
-        return 0
+        return Place(queue, 0)
 
 
 def _answers(submissions: Sequence[Submission], taken: Sequence[Any]) -> list[Accepted]:

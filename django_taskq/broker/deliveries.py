@@ -9,7 +9,7 @@ import redis
 
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Call, run_script
-from django_taskq.broker.keys import GROUP, Keys, queue_of
+from django_taskq.broker.keys import GROUP, Keys, place_of
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.core.message import id_in
 
@@ -34,6 +34,7 @@ class Lane(NamedTuple):
     suffix: bytes
     queue: str
     priority: int
+    share: str = ""
 
 
 class Delivery:
@@ -128,7 +129,7 @@ class Deliveries:
         lane = self._lanes.get(name)
         if lane is None:
             suffix = name.decode().removeprefix(self.keys.lane_prefix)
-            lane = self._lanes[name] = Lane(name.decode(), suffix.encode(), *queue_of(suffix))
+            lane = self._lanes[name] = Lane(name.decode(), suffix.encode(), *place_of(suffix))
         return lane
 
     def settle_calls(self, settlements: Iterable[Settlement]) -> list[tuple[Call, list[Settlement]]]:
@@ -143,7 +144,7 @@ class Deliveries:
 
     def _settle_call(self, batch: list[Settlement]) -> Call:
         lane = batch[0].delivery.lane
-        arguments: list[Any] = [*self._calls.head(lane.queue, lane.priority), self.worker]
+        arguments: list[Any] = [*self._calls.head(lane.queue, lane.priority, lane.share), self.worker]
         for settlement in batch:
             arguments.append(settlement.delivery.entry)
             arguments += settlement.arguments

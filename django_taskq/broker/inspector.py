@@ -106,7 +106,7 @@ class Inspector:
         for found in self.broker.find([id for id in ids if id]):
             if found.message is None:
                 continue
-            head = self.broker.lanes.head(found.queue, found.priority)
+            head = self.broker.lanes.head(found.queue, found.priority, found.share)
             key = found.message.idempotency_key and self.keys.idempotency(
                 found.message.task, found.message.idempotency_key
             )

@@ -54,9 +54,19 @@ class Keys:
             wake=f"{tag}:wake:{queue}",
         )
 
-    def lane(self, queue: str, priority: int) -> str:
-        """The stream of one priority of one queue; its suffix `<queue>:<priority>` is what locations carry."""
-        return f"{self.lane_prefix}{queue}:{priority}"
+    def lane(self, queue: str, priority: int, share: str = "") -> str:
+        """The stream of one priority of one queue, or of one share of it; locations carry its suffix.
+
+        A share is `g` (gated: a claim looks at each message) or `f` (free), then letters and digits.
+        """
+        return f"{self.lane_prefix}{queue}:{priority}{share and ':'}{share}"
+
+    def place(self, lane: bytes) -> Place | None:
+        """What the full name of a lane says; None for what somebody listed and is no lane."""
+        try:
+            return place_of(lane.decode().removeprefix(self.lane_prefix))
+        except ValueError:
+            return None
 
     def worker(self, worker: str) -> str:
         """The hash that says what a worker is and what it is running."""
@@ -76,7 +86,16 @@ def index_field(id: bytes) -> bytes:
     return id[2:]
 
 
-def queue_of(suffix: str) -> tuple[str, int]:
-    """Queue and priority of a lane's suffix."""
-    queue, _, priority = suffix.rpartition(":")
-    return queue, int(priority)
+class Place(NamedTuple):
+    """What a lane's suffix says, `<queue>:<priority>` or `<queue>:<priority>:<share>`."""
+
+    queue: str
+    priority: int
+    share: str = ""
+
+
+def place_of(suffix: str) -> Place:
+    """Queue, priority and share of a lane's suffix; ValueError where it is none."""
+    queue, _, rest = suffix.partition(":")
+    priority, _, share = rest.partition(":")
+    return Place(queue, int(priority), share)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from django_taskq.broker.broker import Found, enqueued_at
+from django_taskq.broker.keys import Place, place_of
 from django_taskq.core.message import Message, id_in, readable
 from django_taskq.core.states import State
 
@@ -39,25 +40,26 @@ def ready_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
     Three round trips. A page may be shorter than `count` and have a next one.
     """
     count = min(count, MOST)
-    priority, entry = _position(cursor)
-    below = "+inf" if priority is None else str(priority)
-    lanes = broker.connections.execute("ZREVRANGEBYSCORE", broker.keys.queue(queue).lanes, below, "-inf", "WITHSCORES")
-    listed = [(name, int(float(score))) for name, score in zip(lanes[::2], lanes[1::2], strict=True)]
+    place, after = _position(queue, cursor)
+    below = "+inf" if place is None else str(place.priority)
+    names = broker.connections.execute("ZREVRANGEBYSCORE", broker.keys.queue(queue).lanes, below, "-inf")
+    lanes = [(name, of) for name in names if (of := broker.keys.place(name)) is not None]
+    first = b""
+    if place is not None:  # lanes of one priority follow each other by name, the last one first
+        first, priority = broker.keys.lane(*place).encode(), place.priority
+        lanes = [(name, of) for name, of in lanes if of.priority < priority or name <= first]
     replies = broker.connections.pipeline(
-        [
-            ("XRANGE", name, f"({entry}" if of == priority else "-", "+", "COUNT", count + 1)
-            for name, of in listed[:LANES]
-        ]
+        [("XRANGE", name, f"({after}" if name == first else "-", "+", "COUNT", count + 1) for name, _ in lanes[:LANES]]
     )
-    entries = [
-        (of, name, fields) for (_, of), reply in zip(listed, replies, strict=False) for name, fields in reply
-    ]  # fmt: skip
+    entries = [(of, name, fields) for (_, of), reply in zip(lanes, replies, strict=False) for name, fields in reply]
     shown = entries[:count]
     found = broker.find([id_in(fields) for _, _, fields in shown]) if shown else []
-    messages = [_waiting(of, name, fields, each) for (of, name, fields), each in zip(shown, found, strict=True)]
+    messages = [
+        _waiting(of.priority, name, fields, each) for (of, name, fields), each in zip(shown, found, strict=True)
+    ]  # fmt: skip
     if len(entries) > count:
-        return Page(messages, f"{shown[-1][0]}/{shown[-1][1].decode()}")
-    return Page(messages, f"{listed[LANES][1]}/0-0" if len(listed) > LANES else "")
+        return Page(messages, _cursor(shown[-1][0], shown[-1][1].decode()))
+    return Page(messages, _cursor(lanes[LANES][1], "0-0") if len(lanes) > LANES else "")
 
 
 def scheduled_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
@@ -71,14 +73,19 @@ def scheduled_messages(broker: Broker, queue: str, cursor: str, count: int) -> P
     return Page(messages, str(first + count) if len(ids) > count else "")
 
 
-def _position(cursor: str) -> tuple[int | None, str]:
+def _cursor(place: Place, entry: str) -> str:
+    """The lane without its queue, and the entry that the page before ended with."""
+    return f"{place.priority}{place.share and ':'}{place.share}/{entry}"
+
+
+def _position(queue: str, cursor: str) -> tuple[Place | None, str]:
     if not cursor:
         return None, ""
-    priority, _, entry = cursor.partition("/")
+    lane, _, entry = cursor.partition("/")
     milliseconds, _, number = entry.partition("-")
     if not (milliseconds.isdigit() and number.isdigit() and len(entry) < 40):
         raise ValueError(f"not a cursor: {cursor!r}")
-    return int(priority), entry
+    return place_of(f"{queue}:{lane}"), entry
 
 
 def _waiting(priority: int, entry: bytes, fields: list[bytes], found: Found) -> QueuedMessage:

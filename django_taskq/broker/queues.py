@@ -33,10 +33,10 @@ def queue_states(connections: Connections, keys: Keys, names: Iterable[str]) -> 
         of_queue = keys.queue(name)
         read += (of_queue.lanes, of_queue.scheduled)
     replies = connections.run(scripts.INSPECT, (len(read), *read, *names))
-    return [_queue_state(name, reply) for name, reply in zip(names, replies, strict=True)]
+    return [_queue_state(keys, name, reply) for name, reply in zip(names, replies, strict=True)]
 
 
-def _queue_state(name: str, reply: list[Any]) -> QueueState:
+def _queue_state(keys: Keys, name: str, reply: list[Any]) -> QueueState:
     paused, scheduled, due, *lanes = reply
     ready = running = 0
     priorities: dict[int, int] = {}
@@ -45,7 +45,9 @@ def _queue_state(name: str, reply: list[Any]) -> QueueState:
         waiting = max(0, length - held)
         ready, running = ready + waiting, running + held
         if waiting:
-            priorities[int(lane.rpartition(b":")[2])] = waiting
+            place = keys.place(lane)
+            priority = place.priority if place else 0
+            priorities[priority] = priorities.get(priority, 0) + waiting
         if first:
             oldest.append(int(first.partition(b"-")[0]) / 1000)
     return QueueState(

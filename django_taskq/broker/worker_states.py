@@ -112,7 +112,7 @@ def _running_task(note: _Noted, entries: Sequence[Any]) -> RunningTask | None:
     message = readable(entries[0][1])
     if message is None:
         return None
-    queue = note.location.partition(" ")[2].rpartition(":")[0]
+    queue = note.location.partition(" ")[2].partition(":")[0]
     started = float(note.since or 0) or enqueued_at(message, note.location.encode()) or 0.0
     return RunningTask(
         id_to_str(message.id), message.task, queue, message.attempt + 1, started, decode_progress(note.progress)

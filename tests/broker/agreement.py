@@ -49,7 +49,7 @@ class Agreement:
         for queue in self.queues:
             listed = {self.keys.lane(*lane).encode(): lane[1] for lane in self.model.listed if lane[0] == queue}
             assert found.get(self.keys.queue(queue).lanes, {}) == listed
-        assert found.get(self.keys.ready, set()) == {queue.encode() for queue, _ in self.model.listed}
+        assert found.get(self.keys.ready, set()) == {queue.encode() for queue, _, _ in self.model.listed}
 
     def schedules(self, found: Contents) -> None:
         for queue in self.queues:

@@ -24,7 +24,7 @@ from django_taskq.broker.deliveries import (
     release,
     retry,
 )
-from django_taskq.broker.keys import GROUP, index_field
+from django_taskq.broker.keys import GROUP, Place, index_field
 from django_taskq.broker.scripts import Script
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.core.activity import activity
@@ -116,9 +116,9 @@ class Shard:
 
     def pending(self, queue: str = "default", priority: int = 0) -> dict[bytes, tuple[bytes, int]]:
         """Entry -> who holds it and how often it was delivered."""
-        return self.pending_of_lanes([(queue, priority)])[0]
+        return self.pending_of_lanes([Place(queue, priority)])[0]
 
-    def pending_of_lanes(self, lanes: Iterable[tuple[str, int]]) -> list[dict[bytes, tuple[bytes, int]]]:
+    def pending_of_lanes(self, lanes: Iterable[Place]) -> list[dict[bytes, tuple[bytes, int]]]:
         """`pending` of each, in one round trip; empty where lane or group is missing."""
         replies = self.pipeline([("XPENDING", self.keys.lane(*lane), GROUP, "-", "+", 100_000) for lane in lanes])
         return [

@@ -11,10 +11,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from django_taskq.broker.deliveries import CANCEL_REQUESTED, DUPLICATE, LOST
+from django_taskq.broker.keys import Place as Lane
 from django_taskq.core.message import Message
 
 RETURNED = "returned"
-Lane = tuple[str, int]  # queue, priority
+
+
+def order_of_claiming(lane: Lane) -> tuple[int, list[int]]:
+    """The highest priority first, and inside one the last name first: as ZREVRANGE lists lanes."""
+    suffix = f"{lane.queue}:{lane.priority}{lane.share and ':'}{lane.share}"
+    return -lane.priority, [-code for code in (*suffix.encode(), 0)]
 
 
 @dataclass(eq=False)
@@ -29,7 +35,8 @@ class Entry:
 
     @property
     def location(self) -> str:
-        return f"{self.name} {self.lane[0]}:{self.lane[1]}"
+        share = self.lane.share and f":{self.lane.share}"
+        return f"{self.name} {self.lane.queue}:{self.lane.priority}{share}"
 
     @property
     def held(self) -> bool:
@@ -180,10 +187,10 @@ class Model:
         taken: list[tuple[Entry, int, bool]] = []
         for queue in queues:
             if queue not in self.paused:
-                for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=lambda lane: -lane[1]):
+                for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=order_of_claiming):
                     taken += self._take(worker, most - len(taken), self.lanes[lane])
         if not taken:  # an idle worker finds what another producer put there
-            self.listed |= {(queue, 0) for queue in queues if (queue, 0) in self.lanes}
+            self.listed |= {Lane(queue, 0) for queue in queues if Lane(queue, 0) in self.lanes}
         return taken
 
     def _take(self, worker: str, most: int, entries: list[Entry]) -> Iterator[tuple[Entry, int, bool]]:
@@ -259,7 +266,7 @@ class Model:
         reclaimed = 0
         if self.beats.get(worker) != -1:
             return 0
-        for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=lambda lane: lane[1]):
+        for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=order_of_claiming, reverse=True):
             for entry in self.lanes[lane]:
                 if entry.holder == worker and reclaimed < most:
                     entry.holder = RETURNED

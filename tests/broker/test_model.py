@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from django_taskq.broker import Broker, Submission, scripts
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.keys import Place
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
@@ -37,7 +38,7 @@ QUEUES = ("default", "mail")
 T = TypeVar("T")
 
 queues = st.sampled_from(QUEUES)
-lanes = st.tuples(queues, st.sampled_from([0, -5, 7]))
+lanes = st.builds(Place, queues, st.sampled_from([0, -5, 7]), st.sampled_from(["", "", "g", "f2a"]))
 picks = st.integers(0, 15)
 rarely = st.sampled_from([False, False, False, True])
 verbs = st.sampled_from(["succeeded", "failed", "retry", "failed", "retry", "cancelled", "expired", "discarded"])
@@ -92,13 +93,13 @@ class Machine(RuleBasedStateMachine):
     def enqueue(self, calls: list[Call], lost: bool) -> None:
         known = list(self.model.index)
         submissions = []
-        for (queue, priority), hours, key, pick in calls:
+        for lane, hours, key, pick in calls:
             id = new_id() if pick is None or not known else newest(known, pick)
-            sent = message(id=id, priority=priority, idempotency_key=key)
-            submissions.append(Submission(sent, queue, delay=hours and hours * HOUR))
+            sent = message(id=id, priority=lane.priority, idempotency_key=key)
+            submissions.append(Submission(sent, lane.queue, delay=hours and hours * HOUR, share=lane.share))
         by_lane: dict[Lane, list[int]] = {}
         for position, each in enumerate(submissions):
-            by_lane.setdefault((each.queue, each.message.priority), []).append(position)
+            by_lane.setdefault(each.place, []).append(position)
         for answers in repeat(lost, lambda: self.broker.enqueue(submissions)):
             for lane, positions in by_lane.items():
                 for position in positions:
@@ -115,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         if sent.id in self.accepted:
             self.foreign.add(sent.id)
         self.accepted.append(sent.id)
-        entry = self.model.put(sent, (queue, 0), known=False)
+        entry = self.model.put(sent, Place(queue, 0), known=False)
         entry.name = self.shard.seed_bare(*sent.fields(), queue=queue).decode()
 
     @rule(pick=picks, anything=rarely, lost=rarely)
@@ -129,7 +130,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.dead())
     def requeue(self, pick: int, lane: Lane, key: str, lost: bool) -> None:
         chosen = newest(self.dead(), pick)
-        again = message(id=chosen.id, run=chosen.run + 1, priority=lane[1], idempotency_key=key)
+        lane = Place(lane.queue, lane.priority)
+        again = message(id=chosen.id, run=chosen.run + 1, priority=lane.priority, idempotency_key=key)
         for answer in repeat(lost, lambda: self.broker.requeue(again, lane[0])):
             assert answer == self.model.requeue(again, lane)
 

@@ -66,8 +66,7 @@ for offset = 0, queues - 1 do
     local lanes, _, _, sleepers, wake = keys_of(position)
     for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
       if left <= 0 or bytes <= 0 then break end
-      -- Somebody may have listed what is no lane.
-      if string.find(lane, ':%-?%d+$') then hand_over(lane, lanes, queue) end
+      if is_ours(string.sub(lane, #prefix + 1)) then hand_over(lane, lanes, queue) end
     end
     -- What is left behind is for another worker.
     if left <= 0 or bytes <= 0 then wake_sleepers(sleepers, wake, 1, now) end

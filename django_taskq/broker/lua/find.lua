@@ -4,6 +4,7 @@
 -- Returns for each: {} unknown, {location, holder or '', fields} in a lane, {location, '', outcome} ended,
 --         {location, due in ms, {lane's suffix, fields ...}} scheduled ({} where that cannot be read).
 -- @include index
+-- @include lanes
 -- @include unpacked
 local function find(id)
   local location = location_of(KEYS[1], id)

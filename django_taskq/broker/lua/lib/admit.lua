@@ -4,7 +4,7 @@
 local admitted, accepted = 0, 0
 
 local function to_lane(id, ...)
-  if admitted == 0 then open_lane(K.lane, K.lanes, priority, K.ready, queue) end
+  if admitted == 0 then open_lane(K.lane, K.lanes, priority_of(suffix), K.ready, queue) end
   local entry = redis.call('XADD', K.lane, '*', ...)
   set_location(K.index, id, entry .. ' ' .. suffix)
   admitted = admitted + 1

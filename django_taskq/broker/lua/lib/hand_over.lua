@@ -54,6 +54,11 @@ local function take_fresh(lane)
   end
 end
 
+-- Somebody may have listed what is no lane, and shares of another kind are for a later version.
+local function is_ours(suffix)
+  return string.find(suffix, '^[^:]+:%-?%d+$') or string.find(suffix, '^[^:]+:%-?%d+:[fg]%w*$')
+end
+
 local function hand_over(lane, lanes, queue)
   local before = #groups
   take_returned(lane)

@@ -1,5 +1,13 @@
 -- A lane is a stream that exists while it holds entries; its queue lists it, and `ready` lists the queue. One that
 -- another producer began with a bare XADD exists before it is listed.
+local function is_suffix(text)
+  return string.find(text, '^[^:]+:%-?%d+$') or string.find(text, '^[^:]+:%-?%d+:%a%w*$')
+end
+
+local function priority_of(suffix)
+  return string.match(suffix, '^[^:]+:(%-?%d+)')
+end
+
 local function open_lane(lane, lanes, priority, ready, queue)
   if redis.call('ZSCORE', lanes, lane) then return end
   if redis.call('EXISTS', lane) == 0 then redis.call('XGROUP', 'CREATE', lane, 'workers', '0', 'MKSTREAM') end

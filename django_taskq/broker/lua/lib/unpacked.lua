@@ -5,5 +5,5 @@ local function unpacked(packed)
   for _, part in ipairs(message) do
     if type(part) ~= 'string' then return nil end
   end
-  return string.match(message[1], '^[^:]+:%-?%d+$') and message
+  return is_suffix(message[1]) and message
 end
