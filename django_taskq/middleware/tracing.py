@@ -1,0 +1,222 @@
+"""OpenTelemetry: a span around each sending and each attempt. Needs the extra `otel`.
+
+TASKQ = {"MIDDLEWARE": ["django_taskq.middleware.tracing.tracing", ...]} turns it on; nothing else does. Names and
+attributes are those of the semantic conventions for messaging spans, version 1.44, but for the spans' names: they end
+in the task, because it is the task and not its queue that a trace is searched for.
+https://github.com/open-telemetry/semantic-conventions/blob/v1.44.0/docs/messaging/messaging-spans.md
+
+The message carries its creation context in the header `trace`: the fields of the configured propagators (W3C's
+`traceparent` and `tracestate` unless OTEL_PROPAGATORS says otherwise) as a JSON object, and `previous`, the
+`traceparent` of the attempt before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+try:
+    from opentelemetry import context as otel
+    from opentelemetry import propagate, trace
+    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+except ImportError as error:
+    raise ImportError(f"{error}. Install django-taskq-redis[otel].") from error
+
+import django_taskq
+from django_taskq.context import TaskContext
+from django_taskq.core.ids import id_to_str
+from django_taskq.exceptions import Retry
+from django_taskq.middleware.base import Factory, around
+from django_taskq.middleware.fate import fate_of
+from django_taskq.producer import Sending
+from django_taskq.signals import worker_process_stopped
+
+if TYPE_CHECKING:
+    from django_taskq.task import Task
+
+logger = logging.getLogger(__name__)
+
+HEADER = "trace"
+PREVIOUS = "previous"
+LONGEST_HEADER = 16_384  # bytes; W3C lets tracestate and baggage have 8 KiB each
+FLUSH = 3_000  # ms that the end of a worker process may wait for the exporter
+SYSTEM, GROUP = "django_taskq", "workers"
+
+_tracer = trace.get_tracer("django_taskq", django_taskq.__version__)
+_w3c = TraceContextTextMapPropagator()
+_decode = msgspec.json.Decoder(dict[str, str]).decode
+
+
+# --- the producer -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _sending(sending: Sending) -> Iterator[None]:
+    """One span, however many messages. `create` and later `send` where the message waits for a commit in between."""
+    message, operation = sending.message, "create" if sending.deferred else "send"
+    attributes = _attributes(operation, sending.queue, sending.task)
+    links, kind = [], SpanKind.PRODUCER
+    if message is None:
+        attributes["messaging.batch.message_count"] = sending.count
+    else:
+        attributes["messaging.message.id"] = id_to_str(message.id)
+        created = _span_context(_fields(message.headers))
+        if created.is_valid:
+            links, kind = [Link(created, {"django_taskq.link": "creation"})], SpanKind.CLIENT
+    with _tracer.start_as_current_span(
+        f"{operation} {sending.task.name}", kind=kind, attributes=attributes, links=links, record_exception=False,
+        set_status_on_exception=False,
+    ) as span:  # fmt: skip
+        try:
+            yield
+        except BaseException as error:
+            _failed(span, error)
+            raise
+
+
+def _headers(*_: Any) -> dict[str, str]:
+    return _header({})
+
+
+# --- the worker -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _attempt(context: TaskContext) -> Iterator[None]:
+    """The span of one attempt: a child of the message's creation context, linked to it and to the attempt before."""
+    fields = _fields(context.headers)
+    parent = _extracted(fields)
+    created = trace.get_current_span(parent).get_span_context()
+    previous = _span_context({"traceparent": fields.get(PREVIOUS, "")})
+    links = [
+        Link(span_context, {"django_taskq.link": what})
+        for span_context, what in ((created, "creation"), (previous, "previous attempt"))
+        if span_context.is_valid
+    ]
+    span = _tracer.start_span(
+        f"process {context.name}", parent, SpanKind.CONSUMER, _attributes_of_attempt(context), links,
+        record_exception=False, set_status_on_exception=False,
+    )  # fmt: skip
+    _tell_history(span, context)
+    token = otel.attach(trace.set_span_in_context(span, parent))
+    try:
+        if not created.is_valid:
+            context.message.headers = {**context.headers, **_header({})}  # its log lines and retries belong to it
+        yield
+        span.set_attribute("django_taskq.outcome", "succeeded")
+    except BaseException as error:
+        fate = fate_of(context, error)
+        span.set_attribute("django_taskq.outcome", fate)
+        if fate == "failed" or (fate == "retried" and not isinstance(error, Retry)):
+            _failed(span, error)
+        if fate == "retried":
+            context.message.headers = {**context.headers, **_header(_fields(context.headers), span)}
+        raise
+    finally:
+        otel.detach(token)
+        span.end()
+
+
+def _attributes_of_attempt(context: TaskContext) -> dict[str, str | int]:
+    return {
+        **_attributes("process", context.queue, context.task),
+        "messaging.message.id": context.id,
+        "messaging.consumer.group.name": GROUP,
+        "messaging.client.id": context.worker,
+        "code.function.name": context.task.module_path,
+        "django_taskq.attempt": context.attempt,
+        "django_taskq.run": context.run,
+    }
+
+
+def _tell_history(span: Any, context: TaskContext) -> None:
+    """Earlier attempts as events, when they ended: also those that a worker's death left without a span."""
+    if not span.is_recording():
+        return
+    for past in context.message.history:
+        attributes = {
+            "django_taskq.attempt": past.number, "django_taskq.outcome": past.how, "error.type": past.error_class,
+            "messaging.client.id": past.worker,
+        }  # fmt: skip
+        known = {name: value for name, value in attributes.items() if value != ""}
+        try:
+            span.add_event("django_taskq.attempt", known, timestamp=int(past.ended * 1e9))
+        except (OverflowError, ValueError):  # a time that is none: the message may be anybody's
+            continue
+
+
+def _flush(**_: Any) -> None:
+    """The process ends without running exit handlers: what the exporter still holds is sent now."""
+    flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if flush is not None:
+        flush(FLUSH)
+
+
+worker_process_stopped.connect(_flush, dispatch_uid="django_taskq.tracing")
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _attributes(operation: str, queue: str, task: Task[..., Any]) -> dict[str, str | int]:
+    return {
+        "messaging.system": SYSTEM,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": queue,
+        "django_taskq.task": task.name,
+    }
+
+
+def _header(fields: dict[str, str], previous: Any = None) -> dict[str, str]:
+    """The header of the current span, or of `fields` with the attempt that has just ended; {} where nothing traces."""
+    if previous is None:
+        propagate.inject(fields)
+    else:
+        carrier: dict[str, str] = {}
+        _w3c.inject(carrier, trace.set_span_in_context(previous))
+        fields = {**fields, PREVIOUS: carrier["traceparent"]} if carrier else fields
+    return {HEADER: msgspec.json.encode(fields).decode()} if fields else {}
+
+
+def _fields(headers: dict[str, str]) -> dict[str, str]:
+    """What the header carries. Anybody may have written it: what makes no sense is passed over."""
+    text = headers.get(HEADER, "")
+    if not text or len(text) > LONGEST_HEADER:
+        return {}
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, ValueError):
+        return {}
+
+
+def _extracted(fields: dict[str, str]) -> otel.Context:
+    """The context that a message came with, and nothing of this thread's own."""
+    try:
+        return propagate.extract(fields, otel.Context())
+    except Exception as error:  # noqa: BLE001 - a propagator of the project must not fail the task
+        logger.debug("a trace header was passed over: %r", error)
+        return otel.Context()
+
+
+def _span_context(fields: dict[str, str]) -> trace.SpanContext:
+    return trace.get_current_span(_w3c.extract(fields, otel.Context())).get_span_context()
+
+
+def _failed(span: Any, error: BaseException) -> None:
+    span.set_attribute("error.type", f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."))
+    try:
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, str(error)[:1000]))
+    except Exception:  # noqa: BLE001 - str() of a foreign exception may raise anything
+        span.set_status(Status(StatusCode.ERROR))
+
+
+tracing: Factory = around(_attempt)
+tracing.headers = _headers  # type: ignore[attr-defined]
+tracing.sending = _sending  # type: ignore[attr-defined]

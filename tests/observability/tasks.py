@@ -1,0 +1,68 @@
+"""What the tests beside this file run; in worker processes too, where it sets up what a project would."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from django_taskq import Discard, Retry, current_task, task
+from django_taskq.signals import worker_process_started
+
+logger = logging.getLogger("tests.observability")
+
+
+@task
+def works(value: Any = None) -> Any:
+    logger.info("works on %r", value)
+    return value
+
+
+@task
+async def works_async(value: Any = None) -> Any:
+    await asyncio.sleep(0)
+    logger.info("works on %r", value)
+    return value
+
+
+@task(max_retries=1, backoff=0)
+def fails(text: str = "oops") -> None:
+    logger.warning("about to fail")
+    raise ValueError(text)
+
+
+@task(max_retries=1, backoff=0)
+def fails_once() -> int:
+    logger.warning("attempt %d", current_task().attempt)
+    if current_task().attempt == 1:
+        raise ValueError("the first attempt")
+    return current_task().attempt
+
+
+@task(max_retries=1, backoff=0)
+def asks_again() -> None:
+    raise Retry
+
+
+@task
+def discards() -> None:
+    raise Discard("nothing to do")
+
+
+if exporter := os.environ.get("TASKQ_TEST_SPANS"):
+
+    def trace(**_: Any) -> None:
+        """Spans wait in the batch for longer than any test: only a flush at the end brings them to the file."""
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        from opentelemetry.trace import set_tracer_provider
+
+        provider = TracerProvider()
+        out = Path(exporter).open("a", encoding="utf-8")  # noqa: SIM115
+        console = ConsoleSpanExporter(out=out, formatter=lambda span: span.to_json(indent=None) + "\n")
+        provider.add_span_processor(BatchSpanProcessor(console, schedule_delay_millis=600_000))
+        set_tracer_provider(provider)
+
+    worker_process_started.connect(trace, weak=False)
