@@ -40,7 +40,18 @@ class PayloadTooLarge(TaskqError):
 
 
 class QueueFull(TaskqError):
-    """The queue has reached its maximum length; nothing was sent."""
+    """The queue has reached its maximum length; nothing was sent. In a batch, nothing of the part that failed.
+
+    `queue`; `depth`: tasks that wait there; `limit`: its max_length.
+    """
+
+    def __init__(self, message: str = "", *, queue: str = "", depth: int = 0, limit: int = 0, new: int = 1) -> None:
+        """`new`: how many were to be sent."""
+        if queue and not message:
+            what = "this one" if new == 1 else f"{new} at once"
+            message = f"Queue {queue!r} is full: {depth} tasks wait there, max_length={limit} has no room for {what}."
+        super().__init__(message)
+        self.queue, self.depth, self.limit = queue, depth, limit
 
 
 class BrokerUnavailable(TaskqError):

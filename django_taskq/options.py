@@ -49,6 +49,7 @@ class TaskOptions:
     idempotency_key: str | None = None
     idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL
     record: str = "all"
+    enqueue_timeout: float | None = None  # that of the queue
     api: bool = False
 
 
@@ -171,6 +172,10 @@ def _limit(value: Any) -> float | None:
     return seconds
 
 
+def _patience(value: Any) -> float | None:
+    return None if value is None else max(0.0, _span(value, "seconds, a timedelta or None").total_seconds())
+
+
 def _ttl(value: Any) -> int:
     seconds = math.ceil(_span(value, "seconds or a timedelta").total_seconds())
     if seconds <= 0:
@@ -221,6 +226,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "idempotency_key": _idempotency_key,
     "idempotency_ttl": _ttl,
     "record": _record,
+    "enqueue_timeout": _patience,
     "api": _api,
     "database": _alias,
 }

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
+from django_taskq import announcements
 from django_taskq.broker import Accepted, Submission, get_broker
+from django_taskq.broker.overflow import DROPPED, tell_of_dropped
 from django_taskq.conf import get_settings
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
@@ -44,6 +46,8 @@ _CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
 
 NOW = Moment(0, relative=True)
 
+tell_of_dropped(lambda message, queue: announcements.dead_letter(message, queue, DROPPED)())
+
 _header_source: HeaderSource | None = None
 _send_wrapper: SendWrapper | None = None
 _NOTHING = nullcontext()
@@ -70,6 +74,7 @@ class Route:
     expires_in: int | None = None  # ms from the moment of sending
     more: dict[str, Any] = field(default_factory=dict)  # fields of the message that most do without
     database: str = DEFAULT_DB_ALIAS
+    patience: float | None = None  # seconds to wait for room in a full queue; None: as the queue says
     first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
 
 
@@ -97,6 +102,7 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         expires_in=end.ms if end is not None and end.relative else None,
         more=more,
         database=overrides.get("database", DEFAULT_DB_ALIAS),
+        patience=chosen("enqueue_timeout"),
         first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
     )
 
@@ -105,7 +111,7 @@ def send(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHan
     """Sends one call; raises InvalidArguments, PayloadTooLarge, QueueFull, BrokerUnavailable."""
     message = _message(route, *_encode(route, args, kwargs))
     with _sending(route, message):
-        return _accepted(route, get_broker().enqueue((_wrap(route, message),))[0])
+        return _accepted(route, get_broker().enqueue((_wrap(route, message),), route.patience)[0])
 
 
 def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
@@ -118,7 +124,7 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
     encoded = [_encode(route, *_split(route, number, call)) for number, call in enumerate(calls)]
     submissions = (_wrap(route, _message(route, *call)) for call in encoded)  # made as they leave
     with _sending(route, count=len(encoded)):
-        return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions)]
+        return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions, route.patience)]
 
 
 def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
@@ -130,7 +136,7 @@ def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
     def send_now() -> None:
         with _sending(route, message):
-            _accepted(route, get_broker().enqueue((submission,))[0], handle)
+            _accepted(route, get_broker().enqueue((submission,), route.patience)[0], handle)
 
     transaction.on_commit(send_now, using=route.database)
     return handle

@@ -54,6 +54,7 @@ class CallOptions(TypedDict, total=False):
     idempotency_key: str | None
     idempotency_ttl: float | timedelta
     record: Literal["all", "failures"]
+    enqueue_timeout: float | timedelta | None
     database: str
 
 
@@ -74,6 +75,7 @@ class Options(TypedDict, total=False):
     idempotency_key: str | None
     idempotency_ttl: float | timedelta
     record: Literal["all", "failures"]
+    enqueue_timeout: float | timedelta | None
     api: bool
 
 
@@ -109,6 +111,7 @@ class Task(Sender[P, R]):
     idempotency_key: str | None
     idempotency_ttl: int  # seconds
     record: str  # "all" or "failures"
+    enqueue_timeout: float | None  # seconds; None: that of the queue
     api: bool  # whether the JSON API may send it
     options: task_options.TaskOptions
 

@@ -3,125 +3,114 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, retrying
-from django_taskq.broker.keys import Keys, Place, place_of
+from django_taskq.broker.found import Found, cancelled_outcome, enqueued_at, found_of
+from django_taskq.broker.keys import Keys, Place
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.broker.listener import Listener
 from django_taskq.broker.location import Location
 from django_taskq.broker.outcomes import OutcomeStream
+from django_taskq.broker.overflow import FULL, Overflow
+from django_taskq.broker.submission import Accepted, Submission, answers_of, chunks_of
 from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, readable
-from django_taskq.core.outcome import Outcome, decode_outcome, encode_outcome
-from django_taskq.core.states import State
+from django_taskq.core.message import Message
+from django_taskq.core.outcome import encode_outcome
 from django_taskq.exceptions import BrokerUnavailable
 
 if TYPE_CHECKING:
     from django_taskq.conf import Settings
+    from django_taskq.queue_options import QueueOptions
+
+__all__ = ["Accepted", "Broker", "Found", "Submission", "cancelled_outcome", "enqueued_at"]
 
 T = TypeVar("T")
 
-BATCH = 500
-BATCH_BYTES = 1_048_576
 # Seconds in which a producer's attempts begin; connecting takes the last one 2 more. Shorter than an ended task's id is
 # remembered, so a late repetition is refused.
 PRODUCER_PATIENCE = 8.0
 
 
-class Submission(msgspec.Struct, frozen=True, gc=False):
-    """A message on its way to a queue. `delay` and `expires_in` are ms from now, `due` epoch ms, on Redis' clock."""
-
-    message: Message
-    queue: str
-    delay: int | None = None
-    due: int | None = None
-    expires_in: int | None = None
-    share: str = ""  # of its queue's lane of this priority (keys.py)
-
-    @property
-    def place(self) -> Place:
-        """The lane it is for."""
-        return Place(self.queue, self.message.priority, self.share)
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The id that answers for a submission; `created` is False when its idempotency key belongs to that other task."""
-
-    id: bytes
-    created: bool
-
-
-class Found(NamedTuple):
-    """Where Redis has a task; `state` None: it does not know the id. `due` is epoch ms, `worker` the holder's id.
-
-    `priority` and `share` are those of the lane it is in, or that waits for it.
-    """
-
-    state: State | None
-    queue: str = ""
-    location: bytes = b""
-    message: Message | None = None
-    outcome: Outcome | None = None
-    due: int | None = None
-    worker: str = ""
-    priority: int = 0
-    share: str = ""
-
-
 class Broker(OutcomeStream):
     """One namespace in one Redis; thread-safe. Raises BrokerUnavailable, BrokerFull or BrokerRefused."""
 
-    def __init__(self, connections: Connections, keys: Keys) -> None:
+    def __init__(self, connections: Connections, keys: Keys, queues: Mapping[str, QueueOptions] | None = None) -> None:
+        """`queues`: those with a maximum length are kept to it. Of others nothing need be known."""
         super().__init__(connections, keys)
-        self.lanes = LaneCalls(keys)
+        self.lanes, self.overflow = LaneCalls(keys), Overflow(keys, queues or {})
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Broker:
         """The broker that TASKQ describes; connects at the first call."""
-        return cls(Connections(Location(settings)), Keys(settings.namespace))
+        return cls(Connections(Location(settings)), Keys(settings.namespace), settings.queues)
 
-    def enqueue(self, submissions: Sequence[Submission]) -> list[Accepted]:
-        """Sends messages, at most 500 and about 1 MiB a round trip; safe to repeat, and repeated for at most 10 s."""
-        if len(submissions) == 1:
+    def enqueue(self, submissions: Sequence[Submission], patience: float | None = None) -> list[Accepted]:
+        """Sends messages, at most 500 and about 1 MiB a round trip; safe to repeat, and repeated for at most 10 s.
+
+        Each round trip's messages of a lane are sent whole or not at all. Raises QueueFull, after `patience` seconds
+        (None: the queue's `enqueue_timeout`).
+        """
+        if len(submissions) == 1 and not self.overflow.drops(submissions[0].queue):
             arguments = self._admissions(submissions)
-            return _answers(submissions, self._run_for_producer(scripts.ENQUEUE, arguments, submissions[0].message.id))
+            reply = self._run_for_producer(scripts.ENQUEUE, arguments, submissions[0].message.id)
+            return self._answered(submissions, arguments, reply, patience)
         lanes: dict[Place, list[int]] = {}
         for position, submission in enumerate(submissions):
             lanes.setdefault(submission.place, []).append(position)
         accepted: dict[int, Accepted] = {}
         for positions in lanes.values():
-            answers = self.enqueue_lane(submissions[position] for position in positions)
+            answers = self.enqueue_lane((submissions[position] for position in positions), patience)
             accepted.update(zip(positions, answers, strict=True))
         return [accepted[position] for position in range(len(submissions))]
 
-    def enqueue_lane(self, submissions: Iterable[Submission]) -> Iterator[Accepted]:
+    def enqueue_lane(self, submissions: Iterable[Submission], patience: float | None = None) -> Iterator[Accepted]:
         """`enqueue` for one lane. While Redis takes one round trip's messages, the next are made."""
         finish: Callable[[], list[Accepted]] | None = None
-        for chunk in _chunks(submissions):
+        for chunk in chunks_of(submissions):
+            if self.overflow.drops(chunk[0].queue):
+                yield from self._displace(chunk)
+                continue
             arguments = self._admissions(chunk)
             if finish is not None:
                 yield from finish()
-            finish = self._start_enqueue(chunk, arguments)
+            finish = self._start_enqueue(chunk, arguments, patience)
         if finish is not None:
             yield from finish()
 
-    def _start_enqueue(self, chunk: Sequence[Submission], arguments: list[Any]) -> Callable[[], list[Accepted]]:
+    def _start_enqueue(
+        self, chunk: Sequence[Submission], arguments: list[Any], patience: float | None
+    ) -> Callable[[], list[Accepted]]:
         """Sends messages, and returns what waits for the answers."""
-        started = time.monotonic()
+        started, id = time.monotonic(), chunk[0].message.id
         run = partial(self.connections.run, scripts.ENQUEUE, arguments)
         try:
             reply = self.connections.start(scripts.ENQUEUE, arguments)
         except BrokerUnavailable:
             reply = run
-        return lambda: _answers(chunk, self._insist(reply, run, started, chunk[0].message.id))
+        return lambda: self._answered(chunk, arguments, self._insist(reply, run, started, id), patience)
+
+    def _answered(
+        self, chunk: Sequence[Submission], arguments: list[Any], reply: Any, patience: float | None
+    ) -> list[Accepted]:
+        if reply and reply[0] == FULL:
+            again = partial(self._run_for_producer, scripts.ENQUEUE, arguments, chunk[0].message.id)
+            reply = self.overflow.wait_for_room(chunk[0].queue, reply, patience, again)
+        return answers_of(chunk, reply)
+
+    def _displace(self, chunk: Sequence[Submission]) -> list[Accepted]:
+        """`enqueue` for a queue whose oldest tasks make room."""
+        first, messages = chunk[0], [part for submission in chunk for part in self._admission(submission)]
+
+        def send(arguments: list[Any]) -> Any:
+            return self._run_for_producer(scripts.DISPLACE, arguments, first.message.id)
+
+        return answers_of(chunk, self.overflow.make_room(self.lanes.head(*first.place), messages, send, self.time))
 
     def _run_for_producer(self, script: scripts.Script, arguments: list[Any], id: bytes) -> Any:
         run = partial(self.connections.run, script, arguments)
@@ -142,7 +131,7 @@ class Broker(OutcomeStream):
 
     def _admissions(self, submissions: Sequence[Submission]) -> list[Any]:
         """The arguments of enqueue.lua for messages of one lane."""
-        arguments = [*self.lanes.head(*submissions[0].place)]
+        arguments = [*self.lanes.head(*submissions[0].place), self.overflow.bound(submissions[0].queue)]
         for submission in submissions:
             arguments += self._admission(submission)
         return arguments
@@ -162,7 +151,7 @@ class Broker(OutcomeStream):
         """Where each task is, in one round trip; tried again for `patience` seconds while Redis is away."""
         arguments = [2, self.keys.index, self.keys.outcomes, self.keys.lane_prefix, self.keys.scheduled_prefix, *ids]
         replies = retrying(lambda: self.connections.run(scripts.FIND, arguments), patience)
-        return [_found(reply) for reply in replies]
+        return [found_of(reply) for reply in replies]
 
     def cancel(
         self, ids: Sequence[bytes], reason: str = "cancelled", then: Callable[[Found], None] | None = None
@@ -210,78 +199,3 @@ class Broker(OutcomeStream):
         """Redis' clock in epoch seconds."""
         seconds, micros = retrying(lambda: self.connections.execute("TIME"), 2.0)
         return int(seconds) + int(micros) / 1e6
-
-
-def cancelled_outcome(found: Found, reason: str, now: float) -> Outcome:
-    """The outcome of a task that is cancelled before a worker takes it."""
-    message = found.message
-    if message is None:
-        raise ValueError("only a found message can be cancelled")
-    return Outcome(
-        id=message.id, run=message.run, status=State.CANCELLED, recorded=True, task=message.task, queue=found.queue,
-        priority=found.priority, args=message.args, kwargs=message.kwargs, attempts=message.attempt,
-        losses=message.losses, enqueued=enqueued_at(message, found.location), finished=now,
-        first_started=message.first_started / 1000 if message.first_started else None, reason=reason,
-        worker_ids=message.worker_ids, history=message.history, idempotency_key=message.idempotency_key,
-    )  # fmt: skip
-
-
-def enqueued_at(message: Message, location: bytes) -> float | None:
-    """When a message was sent, in epoch seconds: its own field, or the id of its entry."""
-    if message.enqueued is not None:
-        return message.enqueued / 1000
-    return int(location.partition(b"-")[0]) / 1000 if location[:1].isdigit() else None
-
-
-def _found(reply: list[Any]) -> Found:
-    if not reply:
-        return Found(None)
-    location, extra, payload = reply
-    kind = location[:1]
-    if kind == b"o":
-        try:
-            outcome = decode_outcome(payload)
-        except msgspec.MsgspecError:  # the recorder buries it as malformed
-            return Found(
-                State.FAILED, "", location, None, Outcome(b"", 0, State.FAILED, recorded=True, reason="malformed")
-            )
-        return Found(State(outcome.status), outcome.queue, location, None, outcome)
-    if kind == b"s":
-        suffix, *fields = payload or [b""]  # empty: it cannot be read
-        queue, message, due = location[1:].decode(), readable(fields), int(extra)
-        return Found(State.SCHEDULED, queue, location, message, None, due, "", *_place(suffix, queue)[1:])
-    place = place_of(location.partition(b" ")[2].decode())
-    state = State.RUNNING if extra else State.QUEUED
-    return Found(state, place.queue, location, readable(payload), None, None, extra.decode(), *place[1:])
-
-
-def _place(suffix: bytes, queue: str) -> Place:
-    """The lane that a packed message names; its queue's plain one where that cannot be read."""
-    try:
-        return place_of(suffix.decode())
-    except ValueError:
-        return Place(queue, 0)
-
-
-def _answers(submissions: Sequence[Submission], taken: Sequence[Any]) -> list[Accepted]:
-    """What enqueue.lua returned, for each message: the position and owner of every idempotency key that was taken."""
-    answers = [Accepted(submission.message.id, True) for submission in submissions]
-    for position, owner in zip(taken[::2], taken[1::2], strict=True):
-        answers[position] = Accepted(owner, created=False)
-    return answers
-
-
-def _chunks(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
-    """In groups that fit one round trip."""
-    chunk: list[Submission] = []
-    size = 0
-    for submission in submissions:
-        message = submission.message
-        weight = len(message.args) + len(message.kwargs) + 64
-        if chunk and (len(chunk) >= BATCH or size + weight > BATCH_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(submission)
-        size += weight
-    if chunk:
-        yield chunk

@@ -26,6 +26,7 @@ class Script:
 
 
 ENQUEUE = Script("enqueue")
+DISPLACE = Script("displace")
 REQUEUE = Script("requeue")
 CLAIM = Script("claim")
 COMPLETE = Script("complete")
@@ -48,6 +49,6 @@ ADVANCE = Script("advance")
 TRIM = Script("trim")
 
 ALL = (
-    ENQUEUE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
+    ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
 )  # fmt: skip

@@ -62,7 +62,7 @@ def submission(**values: Any) -> Submission:
 
 
 def lane_call(broker: Broker, *messages: Message) -> list[Any]:
-    arguments: list[Any] = [*broker.lanes.head("default", 0)]
+    arguments: list[Any] = [*broker.lanes.head("default", 0), ""]
     for each in messages:
         arguments += broker._admission(Submission(each, "default"))
     return arguments

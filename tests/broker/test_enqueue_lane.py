@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from django_taskq.broker import Accepted, Submission
-from django_taskq.broker.broker import BATCH
+from django_taskq.broker.submission import BATCH
 from django_taskq.exceptions import BrokerRefused
 from tests.broker.helpers import Shard, message
 from tests.servers import RedisServer

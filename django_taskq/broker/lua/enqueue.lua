@@ -1,8 +1,9 @@
--- enqueue: new messages of one lane, each at most once however often the producer sends it.
+-- enqueue: new messages of one lane, each at most once however often the producer sends it; all of them or none where
+-- the queue has a maximum length.
 -- KEYS  lib/lane_keys.lua
--- ARGV  lib/lane_keys.lua, then the messages (lib/admit.lua)
+-- ARGV  lib/lane_keys.lua, the queue's maximum length or '', then the messages (lib/admit.lua)
 -- Returns a flat list of position, id for each message whose idempotency key belongs to another task; the others were
--- accepted now or are known already.
+--         accepted now or are known already. Or {-1, tasks that wait, messages that are new}: those do not fit.
 -- @include index
 -- @include clock
 -- @include wake
@@ -11,34 +12,12 @@
 -- @include schedule
 -- @include minute
 -- @include admit
--- A task on its way holds its key without a TTL. Such a key of a task that is not on its way was left behind, when
--- somebody deleted its message: it is free.
-local function owner_of(key)
-  local owner = redis.call('GET', key)
-  if owner and redis.call('PTTL', key) == -1 then
-    local location = location_of(K.index, owner)
-    if not location or string.sub(location, 1, 1) == 'o' then return false end
-  end
-  return owner
+-- @include admit_each
+-- @include room
+local most = tonumber(ARGV[FIRST])
+if most then
+  local new = count_new(FIRST + 1)
+  local length = length_of_queue(most - new)
+  if new > 0 and length + new > most then return {-1, length, new} end
 end
-
-local now = now_ms()
-local taken = {}
-local at, position = FIRST, 0
-while at <= #ARGV do
-  local id, key = ARGV[at], ARGV[at + 3]
-  if not is_known(K.index, id) then
-    local owner = key ~= '' and owner_of(key)
-    if owner and owner ~= id then
-      taken[#taken + 1] = position
-      taken[#taken + 1] = owner
-    else
-      if key ~= '' then redis.call('SET', key, id) end
-      admit(at, now)
-    end
-  end
-  at, position = at + 5 + tonumber(ARGV[at + 4]), position + 1
-end
-if admitted > 0 then wake_sleepers(K.sleepers, K.wake, admitted, now) end
-count_accepted(now)
-return taken
+return admit_each(FIRST + 1)

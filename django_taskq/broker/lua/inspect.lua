@@ -4,19 +4,7 @@
 -- ARGV  the queues
 -- Returns for each queue: {paused 1/0, scheduled, first due time in ms or '', lane ...}, lane = {name, length,
 --         pending with workers, returned, oldest waiting entry or ''}
-local function first_waiting(lane)
-  local groups = redis.pcall('XINFO', 'GROUPS', lane)
-  local last = '0-0'
-  if groups.err or not groups[1] then return '' end
-  for position = 1, #groups[1], 2 do
-    if groups[1][position] == 'last-delivered-id' then last = groups[1][position + 1] end
-  end
-  local fresh = redis.call('XRANGE', lane, '(' .. last, '+', 'COUNT', 1)[1]
-  local returned = redis.call('XPENDING', lane, 'workers', '-', '+', 1, 'returned')[1]
-  if returned then return returned[1] end
-  return fresh and fresh[1] or ''
-end
-
+-- @include waiting
 local function look(lane)
   local pending = redis.pcall('XPENDING', lane, 'workers')
   local held, returned = 0, 0

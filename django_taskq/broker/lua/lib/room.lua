@@ -1,0 +1,34 @@
+-- The maximum length of a queue. What waits counts, ready or scheduled; what a worker holds does not, so that a short
+-- queue still keeps every worker busy.
+local function held_in(lane)
+  local pending, held = redis.pcall('XPENDING', lane, 'workers'), 0
+  if pending.err or pending[1] == 0 then return 0 end
+  for _, consumer in ipairs(pending[4]) do
+    if consumer[1] ~= 'returned' then held = held + tonumber(consumer[2]) end
+  end
+  return held
+end
+
+-- Up to `enough` the streams' own lengths will do, which are cheaper and never too small.
+local function length_of_queue(enough)
+  local lanes, length = redis.call('ZRANGE', K.lanes, 0, -1), redis.call('ZCARD', K.scheduled)
+  for _, lane in ipairs(lanes) do length = length + redis.call('XLEN', lane) end
+  if length <= enough then return length end
+  for _, lane in ipairs(lanes) do length = length - math.min(held_in(lane), redis.call('XLEN', lane)) end
+  return length
+end
+
+-- How many of the messages from ARGV[first] on are new to the broker.
+local function count_new(first)
+  local count, seen, at = 0, {}, first
+  while at <= #ARGV do
+    local id, key = ARGV[at], ARGV[at + 3]
+    if not seen[id] and not is_known(K.index, id) then
+      local owner = key ~= '' and owner_of(key)
+      if not owner or owner == id then count = count + 1 end
+    end
+    seen[id] = true
+    at = at + 5 + tonumber(ARGV[at + 4])
+  end
+  return count
+end

@@ -1,0 +1,61 @@
+"""Messages on their way to a queue: one each, in groups that fit a round trip, and what the broker answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from django_taskq.broker.keys import Place
+from django_taskq.core.message import Message
+
+BATCH = 500
+BATCH_BYTES = 1_048_576
+
+
+class Submission(msgspec.Struct, frozen=True, gc=False):
+    """A message on its way to a queue. `delay` and `expires_in` are ms from now, `due` epoch ms, on Redis' clock."""
+
+    message: Message
+    queue: str
+    delay: int | None = None
+    due: int | None = None
+    expires_in: int | None = None
+    share: str = ""  # of its queue's lane of this priority (keys.py)
+
+    @property
+    def place(self) -> Place:
+        """The lane it is for."""
+        return Place(self.queue, self.message.priority, self.share)
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The id that answers for a submission; `created` is False when its idempotency key belongs to that other task."""
+
+    id: bytes
+    created: bool
+
+
+def answers_of(submissions: Sequence[Submission], taken: Sequence[Any]) -> list[Accepted]:
+    """What enqueue.lua returned, for each message: the position and owner of every idempotency key that was taken."""
+    answers = [Accepted(submission.message.id, True) for submission in submissions]
+    for position, owner in zip(taken[::2], taken[1::2], strict=True):
+        answers[position] = Accepted(owner, created=False)
+    return answers
+
+
+def chunks_of(submissions: Iterable[Submission]) -> Iterator[list[Submission]]:
+    """In groups that fit one round trip."""
+    chunk: list[Submission] = []
+    size = 0
+    for submission in submissions:
+        message = submission.message
+        weight = len(message.args) + len(message.kwargs) + 64
+        if chunk and (len(chunk) >= BATCH or size + weight > BATCH_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(submission)
+        size += weight
+    if chunk:
+        yield chunk
