@@ -12,6 +12,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from django_taskq.log_bounds import LogBounds, parse_log_bounds
 from django_taskq.queue_options import QueueOptions, parse_queue
 from django_taskq.values import close_match, shown, span, whole
 
@@ -44,6 +45,7 @@ class Settings:
     max_payload_bytes: int = 1024 * 1024
     middleware: tuple[str, ...] = ()
     database: str = "default"
+    capture_logs: LogBounds | None = None
 
 
 def get_settings() -> Settings:
@@ -191,6 +193,10 @@ def _paths(name: str, value: Any) -> dict[str, Any]:
     return {name: paths}
 
 
+def _capture_logs(name: str, value: Any) -> dict[str, Any]:
+    return {name: parse_log_bounds(value)}
+
+
 _PARSERS: dict[str, Parser] = {
     "BROKER": _broker,
     "BROKER_USER": _secret,
@@ -208,4 +214,5 @@ _PARSERS: dict[str, Parser] = {
     "MAX_PAYLOAD_BYTES": _whole(1),
     "MIDDLEWARE": _paths,
     "DATABASE": _text,
+    "CAPTURE_LOGS": _capture_logs,
 }

@@ -13,6 +13,7 @@ from django_taskq.core.progress import Progress
 from django_taskq.exceptions import TaskqError
 
 if TYPE_CHECKING:
+    from django_taskq.logs import KeptLog
     from django_taskq.task import Task
 
 
@@ -30,7 +31,7 @@ class Place(Protocol):
 class TaskContext:
     """One attempt, seen from inside. Made on the hot path: what is more than a field is computed on demand."""
 
-    __slots__ = ("deadline", "max_retries", "message", "place", "queue", "task")
+    __slots__ = ("deadline", "log", "max_retries", "message", "place", "queue", "task")
 
     def __init__(
         self, message: Message, task: Task[..., Any], queue: str, deadline: float | None, max_retries: int
@@ -41,6 +42,7 @@ class TaskContext:
         self.deadline = deadline  # time.monotonic() seconds at which the time limit ends the attempt; None: no limit
         self.max_retries = max_retries
         self.place: Place | None = None  # where a worker runs it
+        self.log: KeptLog | None = None  # what it has logged, where TASKQ["CAPTURE_LOGS"] keeps that
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.name} {self.id} attempt {self.attempt}>"
@@ -107,6 +109,9 @@ def _is_finite(number: object) -> bool:
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("django_taskq_current", default=None)
+
+# The id of the request that all this is about, here and in the tasks that it sends: see middleware/request_id.py.
+current_request_id: ContextVar[str] = ContextVar("django_taskq_request_id", default="")
 
 
 def current_task() -> TaskContext:

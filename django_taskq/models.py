@@ -40,6 +40,8 @@ class Ended(models.Model):
     error_message = models.TextField(_("error"), default="", blank=True)
     traceback = models.TextField(_("traceback"), default="", blank=True)
     history = models.TextField(_("history"), default="[]", help_text=_("JSON: the last attempts before the final one"))
+    # A default in the database too: workers of the version before do not name the column.
+    log = models.TextField(_("log"), default="", db_default="", blank=True, help_text=_("the last lines it logged"))
     enqueued_at = models.DateTimeField(_("enqueued"), null=True, blank=True)
     first_started_at = models.DateTimeField(_("first started"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True, help_text=_("of the last attempt"))

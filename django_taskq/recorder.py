@@ -157,5 +157,5 @@ class Recorder:
 
 def _weight(outcome: Outcome) -> int:
     """Bytes that count, more or less."""
-    texts = (outcome.args, outcome.kwargs, outcome.result or b"", outcome.raw, outcome.traceback)
+    texts = (outcome.args, outcome.kwargs, outcome.result or b"", outcome.raw, outcome.traceback, outcome.log)
     return sum(map(len, texts))

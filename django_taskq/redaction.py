@@ -41,6 +41,28 @@ def redact_json(raw: bytes) -> bytes:
         return UNREADABLE.encode()
 
 
+# In free text: `password=...`, `"apiKey": "..."`, `Authorization: Bearer ...`, and `redis://:...@host`.
+_NAMED = re.compile(
+    r"""(?<![\w.-])(?=[\w.-]*?(?:passw|token|secret|authorization|api|card))"""
+    r"""(?P<key>[\w.-]++)(?P<sign>["']?\s*+[:=]\s*+)"""
+    r"""(?P<value>"(?:[^"\\]|\\.)*+"|'(?:[^'\\]|\\.)*+'|(?:(?:bearer|basic|token)\s+)?[^\s,;&)\]}]+)""",
+    re.IGNORECASE,
+).sub
+_IN_URL = re.compile(r"(?<=://)(?P<user>[^\s/:@]*+:)[^\s/@]++(?=@)").sub
+
+
+def redact_text(text: str) -> str:
+    """A line of text with what stands behind the names of secrets replaced. What has no name cannot be known."""
+    if "://" in text:
+        text = _IN_URL(rf"\g<user>{REDACTED}", text)
+    return _NAMED(_hide, text) if _suspect(text.encode("utf-8", "replace")) else text
+
+
+def _hide(found: re.Match[str]) -> str:
+    key, sign, value = found["key"], found["sign"], found["value"]
+    return f"{key}{sign}{REDACTED if is_secret(key) else redact_text(value)}"
+
+
 def redact(value: Any) -> bool:
     """Replaces the values of secret keys inside `value`, in place and at any depth; whether there were any."""
     found = False

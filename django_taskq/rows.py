@@ -30,14 +30,14 @@ Row = tuple[Any, ...]
 # Both tables share these; the order is that of Rows._shared.
 SHARED = (
     "run", "task", "queue", "priority", "args", "kwargs", "attempts", "losses", "worker", "reason", "error_class",
-    "error_message", "traceback", "history", "enqueued_at", "first_started_at", "started_at",
+    "error_message", "traceback", "history", "enqueued_at", "first_started_at", "started_at", "log",
 )  # fmt: skip
 RESULT = (*SHARED, "status", "result", "result_error", "finished_at", "wait", "duration", "id")
 DEAD = (*SHARED, "task_id", "state", "fingerprint", "failed_at", "raw")
 # What is known of an outcome that asked for no row, when an earlier run left one.
 UNRECORDED = (
     "run", "status", "result", "result_error", "finished_at", "started_at", "duration", "reason", "error_class",
-    "error_message", "traceback", "history", "id",
+    "error_message", "traceback", "history", "log", "id",
 )  # fmt: skip
 
 _encode_json = msgspec.json.Encoder().encode
@@ -96,7 +96,7 @@ class Rows:
                 result = None if outcome.result is None else _json(outcome.result)
                 batch.unrecorded.append((
                     outcome.run, outcome.status, result, _text(outcome.result_error), finished, None, None,
-                    _clip(outcome.reason, models.REASON_LENGTH), "", "", "", "[]", key, outcome.run,
+                    _clip(outcome.reason, models.REASON_LENGTH), "", "", "", "[]", "", key, outcome.run,
                 ))  # fmt: skip
 
     def _shared(self, outcome: Outcome) -> Row:
@@ -124,6 +124,7 @@ class Rows:
             None if outcome.enqueued is None else self._time(outcome.enqueued),
             first_started,
             started,
+            _text(outcome.log),
         )
 
     def _result(self, outcome: Outcome, shared: Row, finished: Any, key: Any) -> Row:

@@ -130,6 +130,7 @@ def _of_outcome(outcome: Outcome, id: bytes, settled: dt.datetime) -> TaskResult
         error_class=outcome.error_class,
         error_message=outcome.error_message,
         traceback=outcome.traceback,
+        log=outcome.log,
         history=_history(outcome.history),
         result=None if outcome.result is None else _json(outcome.result),
         result_error=outcome.result_error,

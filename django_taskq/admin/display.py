@@ -116,6 +116,7 @@ class Step:
     error_class: str
     error_message: str
     traceback: str
+    log: str = ""
     x: int = 0
     width: int = 0
 
@@ -152,11 +153,11 @@ def timeline(history: list[dict[str, Any]], enqueued: dt.datetime | None, last: 
     for attempt in attempts:
         started, ended = _number(attempt.get("started")), _number(attempt.get("ended"))
         wait = span(max(0.0, started - before)) if started is not None and before is not None else EMPTY
-        worker, error_class, message, traceback = (
-            str(attempt.get(name) or "") for name in ("worker", "error_class", "error_message", "traceback")
+        worker, error_class, message, traceback, log = (
+            str(attempt.get(name) or "") for name in ("worker", "error_class", "error_message", "traceback", "log")
         )
         how = str(attempt.get("how") or "failed")
-        steps.append(Step(attempt["number"], how, started, ended, wait, worker, error_class, message, traceback))
+        steps.append(Step(attempt["number"], how, started, ended, wait, worker, error_class, message, traceback, log))
         before = ended if ended is not None else before
     _place(steps, enqueued.timestamp() if enqueued is not None else None)
     return steps

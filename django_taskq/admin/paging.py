@@ -58,7 +58,7 @@ class LightChangeList(ChangeList):
 
     def get_queryset(self, request: HttpRequest, *args: Any, **kwargs: Any) -> QuerySet[Any]:
         rows = super().get_queryset(request, *args, **kwargs)
-        long = ("args", "kwargs", "result", "result_error", "error_message", "traceback", "history", "raw")
+        long = ("args", "kwargs", "result", "result_error", "error_message", "traceback", "history", "log", "raw")
         return rows.defer(*(field.name for field in self.opts.concrete_fields if field.name in long))
 
 

@@ -90,7 +90,9 @@ class TaskResultAdmin(RecordAdmin):
         return HttpResponseRedirect(self.url("changelist"))
 
     def detail_context(self, request: HttpRequest, row: TaskResult, now: Current) -> dict[str, Any]:
-        letters = list(DeadTask.objects.filter(task_id=row.pk).order_by("-run").defer("raw", "traceback")[:LETTERS])
+        letters = list(
+            DeadTask.objects.filter(task_id=row.pk).order_by("-run").defer("raw", "traceback", "log")[:LETTERS]
+        )
         may_view_dead = self.may(request, "view_deadtask") and self.admin_site.is_registered(DeadTask)
         before = next((dead for dead in letters if dead.run == row.run - 1), None)
         return {

@@ -27,7 +27,7 @@ from django_taskq.requeue import Requeued as Verdict
 from django_taskq.requeue import discard as discard_one
 from django_taskq.requeue import requeue as requeue_one
 
-_LONG = ("args", "kwargs", "traceback", "history", "raw")
+_LONG = ("args", "kwargs", "traceback", "history", "log", "raw")
 _COLUMNS = ("task", "queue", "reason", "error_class", "fingerprint", "task_id")
 
 
@@ -57,6 +57,7 @@ def show(actor: Actor, id: int) -> DeadLetterDetail:
         **_common(row),
         traceback=row.traceback,
         history=attempts(row.attempts_history),
+        log=UNSET if hidden else row.log,
         args=UNSET if hidden else redacted(row.args),
         kwargs=UNSET if hidden else redacted(row.kwargs),
     )

@@ -85,7 +85,7 @@ class Progress(Struct):
 
 
 class Task(Struct, kw_only=True):
-    """A task, wherever it is. Without `view_arguments`, `args`, `kwargs` and `result` are left out."""
+    """A task, wherever it is. Without `view_arguments`, `args`, `kwargs`, `result` and `log` are left out."""
 
     id: uuid.UUID
     state: State
@@ -111,6 +111,7 @@ class Task(Struct, kw_only=True):
     args: Any = UNSET
     kwargs: Any = UNSET
     result: Any = UNSET
+    log: str | UnsetType = UNSET  # the last lines that the last attempt logged
 
 
 class Cancelled(Struct):

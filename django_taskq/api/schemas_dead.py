@@ -69,10 +69,11 @@ class DeadLetter(Struct, kw_only=True):
 
 
 class DeadLetterDetail(DeadLetter):
-    """A dead letter, whole. Without `view_arguments`, `args` and `kwargs` are left out."""
+    """A dead letter, whole. Without `view_arguments`, `args`, `kwargs` and `log` are left out."""
 
     traceback: str
     history: list[Attempt]
+    log: str | UnsetType = UNSET  # the last lines that the last attempt logged
     args: Any = UNSET
     kwargs: Any = UNSET
 

@@ -42,7 +42,7 @@ def show(actor: Actor, id: uuid.UUID) -> Task:
     if found.worker and (told := progress_of(broker.connections, broker.keys, found.worker, found.location)):
         task.progress = Progress(told.current, told.total, told.text)
     if not actor.may("view_arguments"):
-        task.args = task.kwargs = task.result = UNSET
+        task.args = task.kwargs = task.result = task.log = UNSET
     return task
 
 
@@ -121,5 +121,5 @@ def _ended(
         duration=duration, worker=ended.worker, reason=ended.reason, error_class=ended.error_class,
         error_message=ended.error_message, traceback=ended.traceback, result_error=ended.result_error,
         history=attempts(history), args=redacted(ended.args), kwargs=redacted(ended.kwargs),
-        result=redacted(ended.result),
+        result=redacted(ended.result), log=ended.log,
     )  # fmt: skip

@@ -30,6 +30,7 @@ class Attempt(msgspec.Struct, array_like=True):
     error_class: str = ""
     error_message: str = ""
     traceback: str = ""
+    log: str = ""  # the last lines of its own, where TASKQ["CAPTURE_LOGS"] keeps them
 
 
 # gc=False: it cannot be part of a cycle, and thousands at a time would keep the garbage collector busy.

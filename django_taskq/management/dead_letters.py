@@ -100,5 +100,5 @@ def describe(dead: DeadTask) -> dict[str, Any]:
         "priority": dead.priority, "reason": dead.reason, "failed_at": dead.failed_at.isoformat(),
         "attempts": dead.attempts, "losses": dead.losses, "worker": dead.worker, "group": dead.fingerprint,
         "args": dead.args, "kwargs": dead.kwargs, "error_class": dead.error_class, "error_message": dead.error_message,
-        "traceback": dead.traceback, "history": dead.attempts_history,
+        "traceback": dead.traceback, "log": dead.log, "history": dead.attempts_history,
     }  # fmt: skip

@@ -23,18 +23,29 @@ from django_taskq.exceptions import (
     TaskCancelled,
     TaskTimeout,
 )
+from django_taskq.logs import fields_of
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
 from django_taskq.worker.malformed import malformed
-from django_taskq.worker.outcomes import SUCCEEDED, activity_of, failure_outcome, outcome_of, succeeded_outcome, waited
+from django_taskq.worker.outcomes import (
+    SUCCEEDED,
+    activity_of,
+    failure_outcome,
+    log_of,
+    outcome_of,
+    succeeded_outcome,
+    waited,
+)
 from django_taskq.worker.unknown import unknown_task, unknown_version
 from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
+task_logger = logging.getLogger("django_taskq.worker.tasks")  # how tasks fail, and not the worker
 
 MOST_LOSSES = 3
+HISTORY_LOG = 2_000  # bytes of an earlier attempt's own log
 
 
 class Executor:
@@ -122,9 +133,10 @@ class Executor:
             except BaseException as error:  # noqa: BLE001 - a ResultError, or anything from a result's own hooks
                 problem = describe(error).message
         if problem:
-            logger.warning(
-                "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem
-            )
+            task_logger.warning(
+                "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem,
+                extra=self._fields(work),
+            )  # fmt: skip
         outcome, counted = succeeded_outcome(self, work, encoded, problem)
         then, message, key, ttl = None, work.message, "", 0
         if task_succeeded.receivers:
@@ -153,7 +165,7 @@ class Executor:
             )
         if decision.kind == "discard":
             reason = text_of(decision.reason)
-            logger.info("%s %s discarded: %s", task.name, context.id, reason)
+            task_logger.info("%s %s discarded: %s", task.name, context.id, reason, extra=self._fields(work))
             outcome = outcome_of(self, work, State.DISCARDED, reason=reason, failure=failure)
             return self._ended(work, outcome)
         return self._retry(work, failure, decision.delay, error)
@@ -181,7 +193,8 @@ class Executor:
         )  # fmt: skip
         if ran:
             self._attempted(work, failure, "timeout" if issubclass(type(error), TaskTimeout) else "failed")
-        outcome = failure_outcome(self, work.delivery, message, failure, reason, work.started if ran else None)
+        started, log = (work.started, log_of(work)) if ran else (None, "")
+        outcome = failure_outcome(self, work.delivery, message, failure, reason, started, log)
         counted = activity_of(self, work, "failed", ran=ran)
         return bury(
             work.delivery, message.id, reason, encode_outcome(outcome), counted, self.key_of(message), then=then
@@ -236,7 +249,7 @@ class Executor:
         message.remember(
             Attempt(
                 message.attempt, started, self.clock.now(), self.worker, how, failure.error_class, failure.message,
-                shorten(failure.traceback, HISTORY_TRACEBACK),
+                shorten(failure.traceback, HISTORY_TRACEBACK), log_of(work, HISTORY_LOG),
             )
         )  # fmt: skip
 
@@ -246,16 +259,20 @@ class Executor:
 
     def _told(self, work: Work, level: int, text: str, signal: Any, **fields: Any) -> Any:
         """What is said once the settlement stands: one log line, and the signal."""
-        context = work.context
-        name, id, attempt, took = context.name, context.id, context.attempt, time.monotonic() - work.started
+        context, about = work.context, self._fields(work)
+        name, id, attempt, took = context.name, context.id, context.attempt, about["duration"]
         send = self._signal(work, signal, **fields) if signal.receivers else None
 
         def tell() -> None:
-            logger.log(level, "%s %s attempt %d after %.3f s %s", name, id, attempt, took, text)
+            task_logger.log(level, "%s %s attempt %d after %.3f s %s", name, id, attempt, took, text, extra=about)
             if send:
                 send()
 
         return tell
+
+    def _fields(self, work: Work) -> dict[str, object]:
+        """What a log record says about an attempt, for those who do not read its text."""
+        return {**fields_of(work.context), "worker": self.worker, "duration": time.monotonic() - work.started}
 
 
 def _line(failure: Failure) -> str:

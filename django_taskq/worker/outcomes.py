@@ -31,6 +31,11 @@ def waited(delivery: Delivery, started: float) -> int:
     return max(0, int(started * 1000) - arrived(delivery))
 
 
+def log_of(work: Work, most: int | None = None) -> str:
+    """What is kept of what the attempt logged, at most so many bytes; '' where nothing is."""
+    return "" if work.context.log is None else work.context.log.text(most)
+
+
 def activity_of(executor: Executor, work: Work, state: str, *, ran: bool = True) -> str:
     """What statistics count of this delivery. `ran`: its attempt began."""
     if not ran:
@@ -58,6 +63,7 @@ def succeeded_outcome(executor: Executor, work: Work, result: bytes | None, resu
         (ready if message.enqueued is None else message.enqueued) / 1000, started if first is None else first / 1000,
         started, ended + offset, worker, message.ran_on(worker), "", "", "", "", message.history,
         message.idempotency_key, b"", wait if first is None else message.waited_seconds,
+        "" if work.context.log is None else work.context.log.text(),
     ), counted  # fmt: skip
 
 
@@ -77,7 +83,7 @@ def outcome_of(
         started if ran else None, executor.clock.now(), executor.worker,
         message.ran_on(executor.worker) if ran else message.worker_ids,
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
-        wait=wait,
+        wait=wait, log=log_of(work) if ran else "",
     )  # fmt: skip
 
 
@@ -88,6 +94,7 @@ def failure_outcome(
     failure: Failure,
     reason: str,
     started: float | None = None,
+    log: str = "",
 ) -> Outcome:
     """The outcome that becomes a dead letter. `started`: monotonic seconds of an attempt that ran; None: none did."""
     began = None if started is None else executor.clock.at(started)
@@ -97,5 +104,5 @@ def failure_outcome(
         enqueued_at(message, delivery.entry), message.first_started / 1000 if message.first_started else began, began,
         executor.clock.now(), executor.worker, message.worker_ids, failure.error_class, failure.message,
         failure.traceback, reason, message.history, message.idempotency_key, pack_fields(delivery.fields),
-        message.waited_seconds,
+        message.waited_seconds, log,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
+from django_taskq.logs import capture
 from django_taskq.worker.claimer import Claimer
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.distributor import Distributor
@@ -68,6 +69,8 @@ class TaskProcess:
             ordered=options.ordered,
             max_outcomes=options.max_outcomes or DEFAULT_MAX_OUTCOMES,
         )
+        if settings.capture_logs is not None:
+            capture(settings.capture_logs)
         clock = Clock()
         self._settler = Settler(connections, deliveries, self._held)
         self._executor = executor = Executor(worker, keys, settings, clock)

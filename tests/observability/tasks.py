@@ -21,6 +21,11 @@ def works(value: Any = None) -> Any:
 
 
 @task
+def works_loudly(text: str) -> None:
+    logger.warning("%s", text)
+
+
+@task
 async def works_async(value: Any = None) -> Any:
     await asyncio.sleep(0)
     logger.info("works on %r", value)

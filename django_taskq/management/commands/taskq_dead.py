@@ -86,7 +86,7 @@ class Command(TaskqCommand):
         if options["json"]:
             self._print_json(described)
             return
-        traceback, history = described.pop("traceback"), described.pop("history")
+        traceback, log, history = (described.pop(name) for name in ("traceback", "log", "history"))
         for name, value in described.items():
             self.stdout.write(f"{name:<13} {value}".rstrip())
         for attempt in history:
@@ -97,6 +97,8 @@ class Command(TaskqCommand):
             )
         if traceback:
             self.stdout.write(f"\n{traceback}")
+        if log:
+            self.stdout.write(f"\n{log}")
 
     def _print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, cls=DjangoJSONEncoder))
