@@ -83,6 +83,12 @@ def read_settings(raw: Any) -> Settings:
     return Settings(**fields)
 
 
+def max_length_of(queue: str) -> int | None:
+    """How many tasks may wait in a queue; None for any number."""
+    options = get_settings().queues.get(queue)
+    return None if options is None else options.max_length
+
+
 def is_queue_name(name: object) -> bool:
     """Whether a queue may be called that: 1 to 100 letters, digits, `_`, `.` and `-`."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None

@@ -13,6 +13,7 @@ from django_taskq.admin.history import RECENT, Rates
 from django_taskq.admin.look import Look
 from django_taskq.broker.inspector import QueueState
 from django_taskq.broker.statistics import Activity
+from django_taskq.conf import max_length_of
 
 BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
 FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
@@ -43,6 +44,12 @@ def behind(look: Look, queue: QueueState) -> bool:
     return not queue.paused and queue.oldest is not None and look.at - queue.oldest > BEHIND
 
 
+def full(queue: QueueState) -> bool:
+    """Whether a queue has reached its maximum length."""
+    most = max_length_of(queue.name)
+    return most is not None and queue.ready + queue.scheduled >= most
+
+
 def failing(activity: Activity) -> bool:
     """Whether so many of its tasks failed that somebody should look."""
     ratio, decided = activity.failure_ratio, activity.succeeded + activity.failed
@@ -59,6 +66,8 @@ def state_of(look: Look, queue: QueueState) -> tuple[str, str]:
         return BAD, _("no worker")
     if behind(look, queue):
         return BAD, _("behind")
+    if full(queue):
+        return WARN, _("full")
     return (OK, _("working")) if queue.running or queue.ready else ("", _("idle"))
 
 
@@ -117,6 +126,14 @@ def _queues(look: Look) -> list[Finding]:
         known = next((queue.name for queue in paused if queue.name in look.declared), "")
         command = f"manage.py taskq_queue resume {known}" if known else ""
         found.append(Finding(WARN, text % _named(paused), "queues", command))
+    crowded = [queue for queue in look.queues if full(queue)]
+    if crowded:
+        text = ngettext(
+            "The queue %(names)s is full: it has reached its max_length.",
+            "The queues %(names)s are full: they have reached their max_length.",
+            len(crowded),
+        )
+        found.append(Finding(WARN, text % _named(crowded), "queues"))
     undeclared = [queue for queue in look.queues if queue.name not in look.declared and queue.ready]
     if undeclared:
         text = ngettext(
@@ -154,7 +171,14 @@ def _server(look: Look) -> list[Finding]:
         if health.maxmemory and health.memory > FULL * health.maxmemory:
             text = _("Redis' memory is %(share)s full. A full Redis refuses new tasks.")
             found.append(Finding(BAD, text % {"share": share(health.memory / health.maxmemory)}))
-    if look.lag > UNRECORDED:
+    bound = min((worker.max_outcomes for worker in look.alive if worker.max_outcomes), default=None)
+    if bound is not None and look.lag >= bound:
+        text = _(
+            "Workers claim nothing: %(count)s outcomes wait for the database, and MAX_OUTCOMES is %(bound)s. "
+            "Is the database away, or no maintenance process running?"
+        )
+        found.append(Finding(BAD, text % {"count": count(look.lag), "bound": count(bound)}))
+    elif look.lag > UNRECORDED:
         text = _("%(count)s outcomes wait for the database. Is it away, or no worker running?")
         found.append(Finding(WARN, text % {"count": count(look.lag)}))
     return found

@@ -24,6 +24,7 @@ from django_taskq.admin.waiting import WaitingPages
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector, QueueState
 from django_taskq.broker.statistics import Minute
+from django_taskq.conf import max_length_of
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import Queue, TaskResult
 
@@ -72,6 +73,7 @@ class QueueAdmin(WaitingPages, LiveAdmin):
             "running": count(queue.running),
             "scheduled": count(queue.scheduled),
             "waiting": queue.ready + queue.scheduled,
+            "most_waiting": "" if (most := max_length_of(queue.name)) is None else count(most),
             "oldest": ago(None if queue.oldest is None else now.at - queue.oldest),
             "next_due": brief(None if queue.next_due is None else max(0.0, queue.next_due - now.at)),
             "entering": rate(entering),

@@ -61,7 +61,7 @@ class WorkerAdmin(LiveAdmin):
             "state": state,
             "controllable": not worker.dead and worker.state in ("starting", "running", "quiet"),
             "quiet": worker.state == "quiet",
-            "queues": worker.queues,
+            "queues": worker.served,
             "busy": len(worker.running),
             "threads": worker.threads,
             "concurrency": worker.async_concurrency,

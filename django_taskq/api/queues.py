@@ -10,7 +10,7 @@ from django_taskq.api.paging import by_name
 from django_taskq.api.schemas import Page, Paused, Purged, Queue, Queues
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector, QueueState
-from django_taskq.conf import get_settings
+from django_taskq.conf import get_settings, max_length_of
 from django_taskq.models import Queue as QueueModel
 
 BATCHES = 20  # of 500 tasks, that one call purges
@@ -83,5 +83,5 @@ def _target(queue: str) -> Target:
 def _described(state: QueueState) -> Queue:
     return Queue(
         state.name, state.paused, state.ready, state.running, state.scheduled, utc(state.oldest), utc(state.next_due),
-        {str(priority): count for priority, count in state.priorities.items()},
+        {str(priority): count for priority, count in state.priorities.items()}, max_length_of(state.name),
     )  # fmt: skip

@@ -142,6 +142,7 @@ class Queue(Struct):
     oldest_at: Time | None
     next_due_at: Time | None
     priorities: dict[str, int]
+    max_length: int | None  # of ready and scheduled ones; null: any number
 
 
 class Queues(Struct):

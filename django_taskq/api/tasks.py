@@ -59,7 +59,8 @@ def submit(actor: Actor, body: Submission) -> Submitted:
         )
         if value is not UNSET
     }  # fmt: skip
-    call = task.using(**options)
+    # Whoever waits for room is the client, who is told when to come again; not one of the site's threads.
+    call = task.using(**options, enqueue_timeout=0)
     # As the worker will: a date arrives as a date, and what does not fit is refused now.
     args, kwargs = task.bind(msgspec.json.encode(body.args), msgspec.json.encode(body.kwargs))
     handle = call.delay(*args, **kwargs)

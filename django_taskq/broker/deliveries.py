@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -12,6 +14,7 @@ from django_taskq.broker.connection import Call, run_script
 from django_taskq.broker.keys import GROUP, Keys, place_of
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.core.message import id_in
+from django_taskq.core.turns import Turns
 
 if TYPE_CHECKING:
     from django_taskq.broker.scripts import Script
@@ -78,17 +81,20 @@ class Settlement(NamedTuple):
 class Deliveries:
     """The claiming and settling side of the broker for one worker; connections are the callers' own."""
 
-    def __init__(self, keys: Keys, worker: str, queues: Sequence[str], *, ordered: bool, max_outcomes: int) -> None:
+    def __init__(
+        self, keys: Keys, worker: str, queues: Sequence[str], *, ordered: bool, max_outcomes: int,
+        weights: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """`ordered`: queues are served in that order, otherwise in turn; with `weights` by these."""
         self.keys, self.worker, self.queues, self._ordered = keys, worker, list(queues), ordered
         self._calls = LaneCalls(keys)
         self._lanes: dict[bytes, Lane] = {}
         self._first = 0
-        names: list[str] = [
+        self._turns = Turns(weights) if weights else None
+        self._claim_head = (
             keys.index, keys.ready, keys.due, keys.workers, keys.outcomes, keys.recorder, keys.paused, keys.cancels,
-        ]  # fmt: skip
-        for queue in queues:
-            names += keys.queue(queue)
-        self._claim_keys: tuple[Any, ...] = (len(names), *names, worker)
+        )  # fmt: skip
+        self._in_order = lru_cache(maxsize=256)(self._claim_keys)
         self._claim_tail = (str(max_outcomes), keys.lane_prefix)
         self.wake_keys = [keys.queue(queue).wake for queue in queues]
 
@@ -96,12 +102,14 @@ class Deliveries:
         """Claims up to `most` messages; empty-handed it becomes a sleeper for `lease_ms`. Raises redis-py's errors."""
         if not self._ordered:
             self._first = (self._first + 1) % len(self.queues)
+        order = self._turns.order() if self._turns else None
+        head, queues = self._in_order(order)
         reply = run_script(
             connection,
             scripts.CLAIM,
             (
-                *self._claim_keys, min(most, CLAIM_MESSAGES), CLAIM_BYTES, lease_ms, "0" if awake else "1",
-                *self._claim_tail, self._first, *self.queues,
+                *head, min(most, CLAIM_MESSAGES), CLAIM_BYTES, lease_ms, "0" if awake else "1",
+                *self._claim_tail, self._first, *queues,
             ),
         )  # fmt: skip
         if reply[0] != 1:
@@ -112,7 +120,16 @@ class Deliveries:
             lane = self._lane(name)
             for entry, fields in entries:
                 deliveries.append(Delivery(lane, entry, fields, losses, bool(cancelled), now))
+        if self._turns and order is not None:
+            counts = Counter(self.queues.index(delivery.lane.queue) for delivery in deliveries)
+            self._turns.took(order, counts)
         return Claim(time=micros / 1e6, next_due=None if due < 0 else due / 1000, deliveries=deliveries)
+
+    def _claim_keys(self, order: Sequence[int] | None) -> tuple[tuple[Any, ...], list[str]]:
+        """The keys of a claim that looks at queues in that order, with the worker, and the queues."""
+        queues = self.queues if order is None else [self.queues[position] for position in order]
+        names = [*self._claim_head, *(name for queue in queues for name in self.keys.queue(queue))]
+        return (len(names), *names, self.worker), queues
 
     def get_up(self, connection: redis.Connection, woken: bytes | None) -> None:
         """This worker sleeps no more; the token that woke it goes back to its list. Raises redis-py's errors."""

@@ -48,6 +48,15 @@ class WorkerState(NamedTuple):
     version: str = ""  # of this package
     python: str = ""
     django: str = ""
+    weights: list[int] = []  # of the queues; [] where they have none
+    max_outcomes: int = 0  # unrecorded outcomes past which it claims nothing; 0: not known
+
+    @property
+    def served(self) -> list[str]:
+        """The queues, with their weights where they have some."""
+        if len(self.weights) != len(self.queues):
+            return self.queues
+        return [f"{queue}:{weight}" for queue, weight in zip(self.queues, self.weights, strict=True)]
 
 
 def worker_states(connections: Connections, keys: Keys) -> list[WorkerState]:
@@ -128,6 +137,8 @@ def _worker_state(worker: str, dead: bool, fields: dict[str, str], running: list
         settled=int(fields.get("settled", 0)), running=running, async_concurrency=int(fields.get("async", 0)),
         supervisor=int(fields.get("supervisor", 0)), version=fields.get("version", ""),
         python=fields.get("python", ""), django=fields.get("django", ""),
+        weights=[int(weight) for weight in fields.get("weights", "").split(",") if weight],
+        max_outcomes=int(fields.get("max_outcomes", 0)),
     )  # fmt: skip
 
 

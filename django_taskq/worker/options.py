@@ -11,6 +11,7 @@ class WorkerOptions:
 
     queues: tuple[str, ...]
     ordered: bool = False  # serve queues in the order given, instead of in turn
+    weights: tuple[int, ...] = ()  # of the queues; () where they have none
     processes: int = 1
     threads: int = 8
     async_concurrency: int = 200

@@ -67,6 +67,7 @@ class TaskProcess:
             worker,
             options.queues,
             ordered=options.ordered,
+            weights=options.weights,
             max_outcomes=options.max_outcomes or DEFAULT_MAX_OUTCOMES,
         )
         if settings.capture_logs is not None:
@@ -247,5 +248,6 @@ def describe(options: WorkerOptions) -> dict[str, str | int | float]:
         "host": socket.gethostname(), "pid": os.getpid(), "supervisor": os.getppid(),
         "version": django_taskq.__version__, "python": platform.python_version(),
         "django": django.get_version(), "queues": ",".join(options.queues), "threads": options.threads,
+        "weights": ",".join(map(str, options.weights)), "max_outcomes": options.max_outcomes or DEFAULT_MAX_OUTCOMES,
         "async": options.async_concurrency, "started": int(time.time()), "running": "",
     }  # fmt: skip

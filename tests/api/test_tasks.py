@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.admin.models import ADDITION, LogEntry
@@ -17,6 +18,9 @@ from tests.api.conftest import Api, ready, record
 from tests.api.tasks import internal, remind
 from tests.broker.helpers import Hand, Shard
 from tests.records.outcomes import failed, settle, succeeded
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = pytest.mark.django_db
 REMIND = "tests.api.tasks.remind"
@@ -77,6 +81,15 @@ def test_options_of_a_call(api: Api, broker: Broker) -> None:
     due = datetime.now(UTC) + timedelta(hours=1)
     shown = api.get(f"tasks/{api.post('tasks', {**call, 'run_after': due.isoformat()}).body['id']}").body
     assert abs(datetime.fromisoformat(shown["due_at"]) - due) < timedelta(seconds=0.01)
+
+
+def test_a_full_queue_is_said_at_once(api: Api, broker: Broker, settings: SettingsWrapper) -> None:
+    queue = {"max_length": 1, "enqueue_timeout": 30}
+    settings.TASKQ = {**settings.TASKQ, "QUEUES": {"default": queue}}
+    assert api.post("tasks", {"task": "tests.api.tasks.echo"}).status == 202
+    answer = api.post("tasks", {"task": "tests.api.tasks.echo"})
+    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (429, "queue_full", "5")
+    assert api.get("queues/default").body["max_length"] == 1
 
 
 @pytest.mark.parametrize(

@@ -230,10 +230,12 @@ class Hand:
 
     def __init__(
         self, shard: Shard, name: str = "w1", queues: Sequence[str] = ("default", "mail"), *, ordered: bool = True,
-        max_outcomes: int = 1_000_000, registered: bool = True,
+        max_outcomes: int = 1_000_000, registered: bool = True, weights: Sequence[int] = (),
     ) -> None:  # fmt: skip
         self.shard, self.name = shard, name
-        self.deliveries = Deliveries(shard.keys, name, queues, ordered=ordered, max_outcomes=max_outcomes)
+        self.deliveries = Deliveries(
+            shard.keys, name, queues, ordered=ordered, max_outcomes=max_outcomes, weights=weights
+        )
         self.connection = shard.broker.connections.open()
         if registered:
             shard.workers.register(name, {"running": ""})

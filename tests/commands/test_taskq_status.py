@@ -12,6 +12,8 @@ from django.core.management.base import CommandError
 
 from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.workers import Beat
+from tests.broker.helpers import Hand, Shard
 from tests.commands.conftest import Manage, run
 from tests.sampleapp.tasks import add, sleep
 from tests.servers import RedisServer, wait_for
@@ -45,6 +47,25 @@ def test_what_waits_and_what_is_paused(broker: Broker, settings: SettingsWrapper
     lines = run("taskq_status").out.splitlines()
     assert lines[1].split()[:4] == ["default", "2", "0", "0"]
     assert lines[2].split() == ["mail", "0", "0", "1", "-", "60", "min", "paused"]
+
+
+def test_queues_with_a_maximum_length(broker: Broker, settings: SettingsWrapper) -> None:
+    settings.TASKQ = {**settings.TASKQ, "QUEUES": {"default": {"max_length": 2}, "mail": {"max_length": 2}}}
+    add.delay(1, 2)
+    add.using(run_after=3600).delay(1, 2)
+    lines = run("taskq_status").out.splitlines()
+    assert lines[1].endswith("full: 2 may wait")
+    assert lines[2].endswith("-  2 may wait")
+
+
+def test_workers_that_wait_for_the_database_say_so(broker: Broker) -> None:
+    shard = Shard(broker)
+    hand = Hand(shard)
+    shard.workers.beat([Beat(hand.name, {"max_outcomes": "2", "weights": "6,1", "queues": "default,mail"})])
+    shard.seed_ended(hand, 2)
+    lines = run("taskq_status").out
+    assert "2 outcomes wait for the database, and MAX_OUTCOMES is 2: workers claim nothing until some are" in lines
+    assert "default:6,mail:1" in lines
 
 
 def test_workers_and_running_tasks(worker: StartWorker) -> None:

@@ -13,6 +13,12 @@ from tests.commands.conftest import Manage, run
     ("words", "text"),
     [
         (["--queues", "default,mail"], r"--queues: 'mail' is not declared in TASKQ\['QUEUES'\] \(default\)"),
+        (["--queues", "default:6,mail:1"], r"--queues: 'mail' is not declared"),
+        (["--queues", "default:0"], "--queues: the weight of 'default' must be a whole number from 1 to 1000, not '0'"),
+        (["--queues", "default:heavy"], "--queues: the weight of 'default' must be a whole number .* not 'heavy'"),
+        (["--queues", "default:"], "--queues: the weight of 'default' must be a whole number .* not ''"),
+        (["--queues", "default,default"], "--queues: 'default' is named twice"),
+        (["--queues", "default,"], "--queues: '' is not declared"),
         (["--threads", "0"], "argument --threads: '0' must be a whole number, 1 or more"),
         (["--processes", "two"], "argument --processes: 'two' must be a whole number"),
         (["--shutdown-timeout", "-1"], "argument --shutdown-timeout: '-1' must be a whole number, 0 or more"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from django.test import Client
 
@@ -9,7 +11,10 @@ from django_taskq.broker.inspector import Inspector
 from django_taskq.core.progress import Progress
 from tests.records.outcomes import failed
 from tests.web.conftest import record
-from tests.web.scene import OVERVIEW, Scene, look_anew, page, words
+from tests.web.scene import OVERVIEW, QUEUES, Scene, look_anew, page, words
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = pytest.mark.django_db
 
@@ -66,6 +71,27 @@ def test_undeclared_queues_with_messages(admin: Client, scene: Scene) -> None:
     scene.shard.seed_waiting(2, queue="old")
     text = headline(admin).replace("&#x27;", "'")
     assert "The queue old is not declared in TASKQ['QUEUES'] (tasks waiting: 2)." in text
+
+
+def test_a_full_queue(admin: Client, scene: Scene, settings: SettingsWrapper) -> None:
+    settings.TASKQ = {**settings.TASKQ, "QUEUES": {"default": {"max_length": 2}, "mail": {"max_length": 3}}}
+    scene.worker()
+    scene.shard.seed_waiting(1)
+    scene.shard.seed_scheduled(1)
+    scene.shard.seed_waiting(2, queue="mail")
+    assert "The queue default is full: it has reached its max_length." in headline(admin)
+    content = words(page(admin, f"{QUEUES}default/change/"))
+    assert "full" in content
+    assert "2 at most" in content
+
+
+def test_workers_that_claim_nothing_until_outcomes_are_recorded(admin: Client, scene: Scene) -> None:
+    hand = scene.worker(max_outcomes=3)
+    scene.shard.seed_ended(hand, 2)
+    assert "All is well" in headline(admin)
+    scene.shard.seed_ended(hand, 1)
+    look_anew(scene.broker)
+    assert "Workers claim nothing: 3 outcomes wait for the database, and MAX_OUTCOMES is 3." in headline(admin)
 
 
 def test_many_queues_are_one_sentence(admin: Client, scene: Scene) -> None:

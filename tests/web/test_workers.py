@@ -30,6 +30,11 @@ def test_a_worker_is_described(admin: Client, scene: Scene) -> None:
         assert shown in content, shown
 
 
+def test_weights_stand_beside_the_queues(admin: Client, scene: Scene) -> None:
+    scene.worker("w-alpha", weights="6,1")
+    assert "default:6, mail:1" in words(page(admin, WORKERS))
+
+
 def test_running_tasks_with_their_progress(admin: Client, scene: Scene) -> None:
     hand = scene.worker()
     id = scene.run(hand, Progress(3, 4, "resizing"), task="shop.resize", queue="mail")

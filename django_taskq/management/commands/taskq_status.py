@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector, Progress, QueueState, RunningTask, WorkerState
-from django_taskq.conf import get_settings
+from django_taskq.conf import get_settings, max_length_of
 from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.management.table import span, table
@@ -93,7 +93,7 @@ def as_text(now: float, lag: int, queues: list[QueueState], workers: list[Worker
         [
             (
                 queue.name, queue.ready, queue.running, queue.scheduled, span(_since(now, queue.oldest)),
-                "-" if queue.next_due is None else span(queue.next_due - now), "paused" if queue.paused else "",
+                "-" if queue.next_due is None else span(queue.next_due - now), _remarks(queue),
             )
             for queue in queues
         ],
@@ -103,7 +103,7 @@ def as_text(now: float, lag: int, queues: list[QueueState], workers: list[Worker
         ("WORKER", "STATE", "QUEUES", "BUSY", "SETTLED", "MEMORY", "BEAT"),
         [
             (
-                worker.id, worker.state, ",".join(worker.queues), f"{len(worker.running)}/{worker.threads}",
+                worker.id, worker.state, ",".join(worker.served), f"{len(worker.running)}/{worker.threads}",
                 worker.settled, f"{worker.rss / 1e6:.0f} MB", span(_since(now, worker.beat)),
             )
             for worker in workers
@@ -122,8 +122,26 @@ def as_text(now: float, lag: int, queues: list[QueueState], workers: list[Worker
         right=(3, 4),
     )  # fmt: skip
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
-    parts.append(f"{lag} outcomes wait for the database." if lag else "")
+    parts.append(_unrecorded(lag, workers))
     return "\n\n".join(part for part in parts if part)
+
+
+def _remarks(queue: QueueState) -> str:
+    most = max_length_of(queue.name)
+    remarks = ["paused"] if queue.paused else []
+    if most is not None:
+        remarks.append(f"{'full: ' if queue.ready + queue.scheduled >= most else ''}{most} may wait")
+    return ", ".join(remarks)
+
+
+def _unrecorded(lag: int, workers: list[WorkerState]) -> str:
+    bound = min((worker.max_outcomes for worker in workers if worker.max_outcomes and not worker.dead), default=None)
+    if bound is not None and lag >= bound:
+        return (
+            f"{lag} outcomes wait for the database, and MAX_OUTCOMES is {bound}: workers claim nothing until some are "
+            "recorded. Is the database away, or no maintenance process running?"
+        )
+    return f"{lag} outcomes wait for the database." if lag else ""
 
 
 def _bar(progress: Progress | None) -> str:

@@ -13,6 +13,7 @@ from django_taskq.broker import get_broker
 from django_taskq.conf import get_settings
 from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.worker.options import WorkerOptions
+from django_taskq.worker.queue_list import parse_queues
 from django_taskq.worker.reload import run_reloading
 from django_taskq.worker.supervisor import Supervisor
 
@@ -33,7 +34,11 @@ class Command(TaskqCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """The options of DEFAULTS in docs/configuration.md."""
         add = parser.add_argument
-        add("--queues", metavar="A,B", help="serve A before B (default: all declared queues, in turn)")
+        add(
+            "--queues",
+            metavar="A,B",
+            help="serve A before B, or A:6,B:3 by weight (default: all declared queues, in turn)",
+        )
         add("--processes", type=at_least(1), default=1, metavar="N", help="task processes (default: 1)")
         add(
             "--threads",
@@ -70,15 +75,14 @@ class Command(TaskqCommand):
         import django_taskq.bench.tasks  # noqa: F401  (every worker runs what taskq_bench sends)
 
         declared = get_settings().queues
-        queues = tuple(options["queues"].split(",")) if options["queues"] else tuple(declared)
-        for queue in queues:
-            if queue not in declared:
-                raise CommandError(
-                    f"--queues: {queue!r} is not declared in TASKQ['QUEUES'] ({', '.join(sorted(declared))})."
-                )
+        try:
+            queues, weights = parse_queues(options["queues"] or ",".join(declared), declared)
+        except ValueError as error:
+            raise CommandError(f"--queues: {error}.") from error
         worker = WorkerOptions(
             queues=queues,
             ordered=bool(options["queues"]),
+            weights=weights,
             processes=options["processes"],
             threads=options["threads"],
             async_concurrency=options["async_concurrency"],
