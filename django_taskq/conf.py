@@ -46,6 +46,8 @@ class Settings:
     middleware: tuple[str, ...] = ()
     database: str = "default"
     capture_logs: LogBounds | None = None
+    outbox: bool = False
+    outbox_databases: tuple[str, ...] = ("default",)
 
 
 def get_settings() -> Settings:
@@ -189,6 +191,21 @@ def _outcome_window(name: str, value: Any) -> dict[str, Any]:
     return {name: window}
 
 
+def _flag(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, bool):
+        raise ValueError(f"must be True or False, not {shown(value)}.")
+    return {name: value}
+
+
+def _aliases(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, str) or not isinstance(value, Iterable) or not (aliases := tuple(value)):
+        raise ValueError(f"must be a list of aliases of DATABASES, one at least, not {shown(value)}.")
+    for alias in aliases:
+        if not isinstance(alias, str) or not alias:
+            raise ValueError(f"must be a list of aliases of DATABASES; {shown(alias)} is none.")
+    return {name: aliases}
+
+
 def _paths(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ValueError(f"must be a list of dotted paths, not {shown(value)}.")
@@ -221,4 +238,6 @@ _PARSERS: dict[str, Parser] = {
     "MIDDLEWARE": _paths,
     "DATABASE": _text,
     "CAPTURE_LOGS": _capture_logs,
+    "OUTBOX": _flag,
+    "OUTBOX_DATABASES": _aliases,
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from django_taskq.broker.listener import Listener
     from django_taskq.core.outcome import Outcome
     from django_taskq.models import TaskResult
+    from django_taskq.outbox import Waiting
     from django_taskq.task import Task
 
 R_co = TypeVar("R_co", covariant=True)
@@ -90,7 +91,10 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def cancel(self) -> bool | None:
         """True: it is cancelled. False: a worker holds it and was asked to stop it. None: it had ended before."""
-        cancelled = get_broker().cancel([self._id], then=_announce if task_cancelled.receivers else None)[0]
+        then = _announce if task_cancelled.receivers else None
+        cancelled = get_broker().cancel([self._id], then=then)[0]
+        if cancelled is None and (waiting := self._waiting()) is not None:
+            cancelled = self._withdraw(waiting, then)
         if cancelled is None:
             self.refresh()
         elif cancelled:
@@ -100,6 +104,16 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     async def acancel(self) -> bool | None:
         """`cancel` without blocking the event loop."""
         return await _in_thread(self.cancel)
+
+    def _withdraw(self, waiting: Waiting, then: Callable[[Found], None] | None) -> bool | None:
+        """`cancel` for a task that has not been sent, or was just now."""
+        from django_taskq import outbox
+
+        if not outbox.cancel(waiting):
+            return get_broker().cancel([self._id], then=then)[0]
+        if then is not None:
+            then(waiting.found)
+        return True
 
     def get(self, timeout: float | None = None) -> R_co:
         """The result, converted by the function's return hint; waits for it, at most `timeout` seconds.
@@ -146,9 +160,26 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
         record = find_record(self._id)
         if record is None:
-            raise TaskNotFound(f"Neither the broker nor the records know a task {self.id}.")
+            self._look_in_outbox()
+            return None
         self._state = State(record.status)
         return record
+
+    def _look_in_outbox(self) -> None:
+        """Learns the state of a task that has not been sent; TaskNotFound when it has no entry there either."""
+        waiting = self._waiting()
+        # While we looked it may have gone from there to Redis.
+        found = waiting.found if waiting is not None else get_broker().find([self._id])[0]
+        if found.state is None:
+            raise TaskNotFound(f"Neither the broker nor the records know a task {self.id}.")
+        self._state = found.state
+        if self._task is None and found.message is not None:
+            self._task = lookup(found.message.task)
+
+    def _waiting(self) -> Waiting | None:
+        from django_taskq import outbox
+
+        return outbox.find(self._id)
 
     def _patience(self, deadline: float | None) -> float:
         """Seconds to wait before the next look; ResultTimeout when the time is over."""

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 from django.conf import settings as django_settings
@@ -51,6 +51,7 @@ class TaskOptions:
     record: str = "all"
     enqueue_timeout: float | None = None  # that of the queue
     api: bool = False
+    outbox: bool = False
 
 
 def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:
@@ -59,7 +60,11 @@ def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskO
     given = {**defaults, **declared}
     refuse_contradictions(f"Task {task}", given)
     require_queue(f"Task {task}", given.get("queue_name", "default"), settings)
-    return TaskOptions(**{"record": settings.record, **given})
+    options = TaskOptions(**{"record": settings.record, "outbox": settings.outbox, **given})
+    if not options.outbox:
+        return options
+    refuse_unrecorded(f"Task {task}", given)
+    return replace(options, record="all")
 
 
 def parse(where: str, given: Mapping[str, Any], *, allowed: frozenset[str]) -> dict[str, Any]:
@@ -101,12 +106,30 @@ def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
         raise InvalidTask(f"{where}: {', '.join(kind.__name__ for kind in both)} is in retry_on and in discard_on.")
 
 
+def refuse_unrecorded(where: str, given: Mapping[str, Any]) -> None:
+    """InvalidTask for a task of the outbox that would not be recorded."""
+    if given.get("record", "all") != "all":
+        raise InvalidTask(
+            f"{where}: record={given['record']!r} contradicts the outbox, which looks in the records for what has been "
+            "sent: what goes through it is always recorded. Leave record out, or set outbox=False."
+        )
+
+
 def require_queue(where: str, queue: str, settings: Settings) -> None:
     """UnknownQueue unless TASKQ declares the queue."""
     if queue not in settings.queues:
         raise UnknownQueue(
             f"{where}: queue {queue!r} is not declared in TASKQ['QUEUES'], which has "
             f"{', '.join(repr(name) for name in settings.queues)}."
+        )
+
+
+def require_outbox(where: str, database: str | None, settings: Settings) -> None:
+    """InvalidTask unless the outbox has a table in the database that a call names."""
+    if database is not None and database not in settings.outbox_databases:
+        raise InvalidTask(
+            f"{where}: option database={database!r}: the outbox has no table there. TASKQ['OUTBOX_DATABASES'] names "
+            f"{', '.join(map(repr, settings.outbox_databases))}."
         )
 
 
@@ -206,7 +229,7 @@ def _record(value: Any) -> str:
     return str(value)
 
 
-def _api(value: Any) -> bool:
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be True or False")
     return value
@@ -227,16 +250,18 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "idempotency_ttl": _ttl,
     "record": _record,
     "enqueue_timeout": _patience,
-    "api": _api,
+    "api": _flag,
+    "outbox": _flag,
     "database": _alias,
 }
 
 OPTIONS = frozenset(field.name for field in fields(TaskOptions))
 ONLY_TASK = frozenset({"name", "takes_context"})
-# `api` opens a task to the outside: each says so itself, never a default or a call.
-DEFAULTABLE = OPTIONS - {"idempotency_key", "api"}
-# `database`: whose transaction delay_on_commit waits for.
-CALL_OPTIONS = OPTIONS - {"backoff", "retry_on", "discard_on", "api"} | {"database"}
+# `api` opens a task to the outside: each says so itself, never a default or a call. TASKQ["OUTBOX"] is the default of
+# `outbox`; a worker must know of every task whether to look for it there, so no call decides that.
+DEFAULTABLE = OPTIONS - {"idempotency_key", "api", "outbox"}
+# `database`: whose transaction is meant.
+CALL_OPTIONS = OPTIONS - {"backoff", "retry_on", "discard_on", "api", "outbox"} | {"database"}
 
 
 def _shown(value: Any) -> str:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import transaction
 
 from django_taskq import announcements
 from django_taskq.broker import Accepted, Submission, get_broker
@@ -73,9 +73,10 @@ class Route:
     due: int | None = None  # epoch ms
     expires_in: int | None = None  # ms from the moment of sending
     more: dict[str, Any] = field(default_factory=dict)  # fields of the message that most do without
-    database: str = DEFAULT_DB_ALIAS
+    database: str | None = None  # None: `default`, or for the outbox the one with an open transaction
     patience: float | None = None  # seconds to wait for room in a full queue; None: as the queue says
     first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
+    outbox: bool = False
 
 
 def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str, Any]) -> Route:
@@ -93,6 +94,8 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         more |= {"idempotency_key": key, "idempotency_ttl": chosen("idempotency_ttl")}
     if carried := {option: overrides[option] for option in _CARRIED if option in overrides}:
         more["options"] = carried
+    if options.outbox:  # the relay relies on records, whatever the worker's settings say
+        more["options"] = {**carried, "record": "all"}
     return Route(
         task=task,
         queue=chosen("queue_name"),
@@ -101,8 +104,9 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         due=start.ms if start is not None and not start.relative else None,
         expires_in=end.ms if end is not None and end.relative else None,
         more=more,
-        database=overrides.get("database", DEFAULT_DB_ALIAS),
+        database=overrides.get("database"),
         patience=chosen("enqueue_timeout"),
+        outbox=options.outbox,
         first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
     )
 
@@ -111,6 +115,8 @@ def send(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHan
     """Sends one call; raises InvalidArguments, PayloadTooLarge, QueueFull, BrokerUnavailable."""
     message = _message(route, *_encode(route, args, kwargs))
     with _sending(route, message):
+        if route.outbox:
+            return _written(route, [_wrap(route, message)])[0]
         return _accepted(route, get_broker().enqueue((_wrap(route, message),), route.patience)[0])
 
 
@@ -124,11 +130,15 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
     encoded = [_encode(route, *_split(route, number, call)) for number, call in enumerate(calls)]
     submissions = (_wrap(route, _message(route, *call)) for call in encoded)  # made as they leave
     with _sending(route, count=len(encoded)):
+        if route.outbox:
+            return _written(route, list(submissions))
         return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions, route.patience)]
 
 
 def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
     """Checks and encodes the call now; sends it when the surrounding transaction commits, or at once without one."""
+    if route.outbox:  # which does so by itself
+        return send(route, args, kwargs)
     message = _message(route, *_encode(route, args, kwargs))
     handle: TaskHandle[Any] = TaskHandle(message.id, route.task)
     with _sending(route, message, deferred=True):
@@ -140,6 +150,23 @@ def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 
     transaction.on_commit(send_now, using=route.database)
     return handle
+
+
+def _written(route: Route, submissions: list[Submission]) -> list[TaskHandle[Any]]:
+    """Leaves them to the outbox, which sends them after the transaction."""
+    from django_taskq import outbox
+
+    handles: list[TaskHandle[Any]] = [
+        TaskHandle(submission.message.id, route.task, route.first_state or outbox.state_of(submission))
+        for submission in submissions
+    ]
+
+    def committed() -> None:
+        for handle in handles:
+            _announce(route, handle)
+
+    outbox.write(submissions, route.database, then=committed if task_enqueued.receivers else None)
+    return handles
 
 
 def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -196,6 +223,10 @@ def _accepted(route: Route, accepted: Accepted, handle: TaskHandle[Any] | None =
     else:
         handle.accepted(id, state, created=created)
     if task_enqueued.receivers:
-        # The task is sent: a receiver that fails is logged by Django and must not make the caller believe otherwise.
-        task_enqueued.send_robust(sender=route.task, task_id=handle.id, queue=route.queue, handle=handle)
+        _announce(route, handle)
     return handle
+
+
+def _announce(route: Route, handle: TaskHandle[Any]) -> None:
+    # The task is sent: a receiver that fails is logged by Django and must not make the caller believe otherwise.
+    task_enqueued.send_robust(sender=route.task, task_id=handle.id, queue=route.queue, handle=handle)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
+from asgiref.sync import sync_to_async
+
 from django_taskq import producer
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Sender(Generic[P, R]):
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """`delay` without blocking the event loop."""
+        if self._route.outbox:  # on the thread whose database connections, and transactions, this context has
+            return await sync_to_async(self.delay)(*args, **kwargs)
         return await asyncio.to_thread(self.delay, *args, **kwargs)
 
     def delay_many(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[TaskHandle[R]]:

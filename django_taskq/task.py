@@ -77,6 +77,7 @@ class Options(TypedDict, total=False):
     record: Literal["all", "failures"]
     enqueue_timeout: float | timedelta | None
     api: bool
+    outbox: bool
 
 
 class TaskCall(Sender[P, R]):
@@ -113,6 +114,7 @@ class Task(Sender[P, R]):
     record: str  # "all" or "failures"
     enqueue_timeout: float | None  # seconds; None: that of the queue
     api: bool  # whether the JSON API may send it
+    outbox: bool  # whether calls are written into the database and sent from there
     options: task_options.TaskOptions
 
     def __init__(self, func: Callable[..., Any], *, takes_context: bool = False, **options: Unpack[Options]) -> None:
@@ -155,6 +157,9 @@ class Task(Sender[P, R]):
         where = f"{self.name}.using()"
         overrides = before | task_options.parse(where, options, allowed=task_options.CALL_OPTIONS)
         task_options.refuse_contradictions(where, {**self._declared, **overrides})
+        if self.outbox:
+            task_options.refuse_unrecorded(where, overrides)
+            task_options.require_outbox(where, overrides.get("database"), get_settings())
         if "queue_name" in options:
             task_options.require_queue(where, overrides["queue_name"], get_settings())
         return overrides

@@ -62,7 +62,7 @@ class Overflow:
             _, depth, new = reply
             left = deadline - time.monotonic()
             if left <= 0 or new > (options.max_length or 0):
-                raise self._full(queue, depth, new)
+                raise self.full(queue, depth, new)
             time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
             pause = min(LONGEST_PAUSE, pause * 2)
             reply = again()
@@ -85,7 +85,7 @@ class Overflow:
             depth, new, oldest = rest
             candidates = [(found, each[2]) for each in oldest if (found := found_of(each)).message is not None]
             if not candidates or time.monotonic() - started > LONGEST_STRUGGLE:
-                raise self._full(queue, depth, new)
+                raise self.full(queue, depth, new)
             offered, at = [found for found, _ in candidates], now()
             ends = [part for found, payload in candidates for part in self._end(found, payload, limit, at)]
 
@@ -99,7 +99,8 @@ class Overflow:
             key = message.idempotency_key and self._keys.idempotency(message.task, message.idempotency_key)
             yield from (message.id, found.location, encode_outcome(outcome), key, activity("failed", message.task))
 
-    def _full(self, queue: str, depth: int, new: int) -> QueueFull:
+    def full(self, queue: str, depth: int, new: int) -> QueueFull:
+        """The error for so many new tasks."""
         return QueueFull(queue=queue, depth=depth, limit=self._bounded[queue].max_length or 0, new=new)
 
 

@@ -1,4 +1,7 @@
-"""The Lua scripts of broker/lua: one file per transition, `-- @include name` takes in broker/lua/lib/name.lua."""
+"""The Lua scripts of broker/lua: one file per transition.
+
+`-- @include name` takes in broker/lua/lib/name.lua, `-- @script name` all of another script.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 from importlib import resources
 
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+_SCRIPT = re.compile(r"^-- @script (\w+)$", re.MULTILINE)
 _FOLDER = resources.files("django_taskq.broker") / "lua"
 
 
@@ -17,12 +21,16 @@ class Script:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        text = (_FOLDER / f"{name}.lua").read_text()
-        self.source = _INCLUDE.sub(lambda match: (_FOLDER / "lib" / f"{match[1]}.lua").read_text(), text)
+        text = _SCRIPT.sub(lambda match: _read(match[1]), _read(name))
+        self.source = _INCLUDE.sub(lambda match: _read(f"lib/{match[1]}"), text)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
+
+
+def _read(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text()
 
 
 ENQUEUE = Script("enqueue")
@@ -47,8 +55,13 @@ FORGET = Script("forget")
 LEASE = Script("lease")
 ADVANCE = Script("advance")
 TRIM = Script("trim")
+RELAY_LEASE = Script("relay_lease")
+RELAY = Script("relay")
+RELAY_DISPLACE = Script("relay_displace")
+WITHDRAW = Script("withdraw")
 
 ALL = (
     ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
+    RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW,
 )  # fmt: skip

@@ -23,6 +23,7 @@ ENDED = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED
 # transition -> (states it may leave, state it arrives in); one word for each, the same in the broker and its scripts
 TRANSITIONS: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "enqueue": (frozenset(), frozenset({State.QUEUED, State.SCHEDULED})),
+    "withdraw": (frozenset(), frozenset({State.CANCELLED, State.DISCARDED})),
     "promote": (frozenset({State.SCHEDULED}), frozenset({State.QUEUED})),
     "claim": (frozenset({State.QUEUED}), frozenset({State.RUNNING})),
     "complete": (

@@ -15,6 +15,7 @@ from django_taskq.conf import get_settings
 from django_taskq.recorder import Recorder
 from django_taskq.retention import Pruner
 from django_taskq.worker.reclaimer import Reclaimer
+from django_taskq.worker.relays import RelayService
 from django_taskq.worker.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Maintenance:
             "reclaimer": Reclaimer(Workers(broker.connections, broker.keys)),
             "pruner": Pruner(),
             "sampler": Sampler(broker, get_settings().queues),
+            **{f"relay-{database}": RelayService(broker, database) for database in get_settings().outbox_databases},
         }
 
     def run(self) -> None:

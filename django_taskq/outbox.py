@@ -1,0 +1,159 @@
+"""The transactional outbox: calls are written into the database, in the transaction that is open, and sent by a relay.
+
+Rolled back, they have never been. Committed, they are sent, whatever happens to this process or to Redis meanwhile
+(relay.py). Whoever commits tells the relay, which otherwise looks every few seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+from django.db import connections, router, transaction
+
+from django_taskq.broker import Found, Submission, get_broker
+from django_taskq.broker import outbox as calls
+from django_taskq.conf import get_settings
+from django_taskq.core.states import State
+from django_taskq.exceptions import TaskqError
+from django_taskq.models import OutboxEntry, TaskResult
+
+logger = logging.getLogger(__name__)
+
+BATCH = 500  # rows a statement
+QUIET = 2.0  # seconds without a nudge after one that failed: a Redis that is away must not slow every commit down
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Submission).decode
+
+
+class Waiting(NamedTuple):
+    """A task that is in an outbox only."""
+
+    entry: OutboxEntry
+    submission: Submission
+
+    @property
+    def found(self) -> Found:
+        """In the form in which Redis would tell of it."""
+        place, due = self.submission.place, due_at(self.submission, self.entry.created_at.timestamp())
+        state = State.SCHEDULED if due is not None and due > time.time() * 1000 else State.QUEUED
+        return Found(state, place.queue, b"", self.submission.message, None, due, "", place.priority, place.share)
+
+
+def write(submissions: Sequence[Submission], database: str | None, then: Callable[[], None] | None = None) -> None:
+    """Writes calls, all or none, into `database`, by default that of the open transaction (`current_database`).
+
+    Has the relay told when they are committed, and calls `then`. Raises what the database raises.
+    """
+    alias = database or current_database()
+    entries = [
+        OutboxEntry(
+            task_id=uuid.UUID(bytes=submission.message.id),
+            task=submission.message.task,
+            queue=submission.queue,
+            call=encode(submission),
+        )
+        for submission in submissions
+    ]
+    if len(entries) == 1:
+        entries[0].save(using=alias, force_insert=True)
+    else:
+        OutboxEntry.objects.using(alias).bulk_create(entries, batch_size=BATCH)
+    connection = connections[alias]
+    # Without autocommit and atomic() the project commits by hand, and Django knows no moment to be told.
+    if connection.in_atomic_block or connection.get_autocommit():
+        _nudges.pending.add(alias)
+        transaction.on_commit(lambda: _nudge(alias), using=alias, robust=True)
+        if then is not None:
+            transaction.on_commit(then, using=alias, robust=True)
+
+
+def current_database() -> str:
+    """The one of TASKQ["OUTBOX_DATABASES"] whose transaction is open; the first where none or several are."""
+    aliases = get_settings().outbox_databases
+    opened = [alias for alias in aliases if connections[alias].in_atomic_block] if len(aliases) > 1 else []
+    return opened[0] if len(opened) == 1 else aliases[0]
+
+
+# --- telling the relay ------------------------------------------------------------------------------------------------
+
+
+class _Nudges(threading.local):
+    """Databases whose relay is to be told by this thread's next commit: once, however many entries it has."""
+
+    def __init__(self) -> None:
+        self.pending: set[str] = set()
+
+
+_nudges = _Nudges()
+_quiet_until = 0.0  # monotonic seconds
+
+
+def _nudge(alias: str) -> None:
+    if alias in _nudges.pending:
+        _nudges.pending.discard(alias)
+        nudge(alias)
+
+
+def nudge(alias: str) -> None:
+    """Tells the relay of a database. Never raises for Redis' sake: the relay looks by itself, too."""
+    global _quiet_until
+    if time.monotonic() < _quiet_until:
+        return
+    for attempt in (1, 2):  # an idle connection may have ended with a restart of Redis
+        try:
+            calls.nudge(get_broker(), alias)
+            return
+        except TaskqError as error:
+            if attempt == 2:
+                _quiet_until = time.monotonic() + QUIET
+                logger.warning("outbox: tasks wait in the database until Redis is back: %s", error)
+
+
+# --- what waits -------------------------------------------------------------------------------------------------------
+
+
+def due_at(submission: Submission, created: float) -> int | None:
+    """When it may start, in epoch ms, if it was not to start at once. `created`: epoch seconds."""
+    return round(created * 1000) + submission.delay if submission.delay is not None else submission.due
+
+
+def state_of(submission: Submission) -> State:
+    """The state that a call begins with, as far as this machine's clock knows."""
+    due = due_at(submission, time.time())
+    return State.SCHEDULED if due is not None and due > time.time() * 1000 else State.QUEUED
+
+
+def find(id: bytes) -> Waiting | None:
+    """The entry of a task by its id of 16 bytes, in whatever outbox it is; None when there is none."""
+    for alias in get_settings().outbox_databases:
+        entry = OutboxEntry.objects.using(alias).filter(task_id=uuid.UUID(bytes=id)).first()
+        if entry is not None:
+            try:
+                return Waiting(entry, decode(entry.call))
+            except msgspec.MsgspecError:
+                return None  # the relay says so on the row
+    return None
+
+
+def cancel(waiting: Waiting, reason: str = "cancelled") -> bool:
+    """Ends a task that has not been sent; False when it has been meanwhile. Raises what the broker raises.
+
+    Redis comes first: it knows the id from then on, so no relay sends it, whatever becomes of the row.
+    """
+    if not calls.withdraw(get_broker(), waiting.submission, State.CANCELLED, reason):
+        return False
+    waiting.entry.delete()
+    return True
+
+
+def recorded(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of these have ended and are in the records."""
+    results = TaskResult.objects.using(router.db_for_write(TaskResult)).filter(pk__in=ids).order_by()
+    return set(results.values_list("pk", flat=True))

@@ -1,0 +1,133 @@
+"""When the relay of a database looks into its outbox: when it is nudged, and every few seconds in any case."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from django.db import Error, connections
+
+from django_taskq.broker.connection import readable
+from django_taskq.broker.outbox import nudges
+from django_taskq.conf import get_settings
+from django_taskq.exceptions import TaskqError
+from django_taskq.registry import all_tasks
+from django_taskq.relay import Relay
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Broker
+    from django_taskq.broker.listener import Listener
+
+logger = logging.getLogger("django_taskq.worker")
+
+EVERY = 2.0  # seconds between looks without a nudge
+STANDBY = 2.0  # seconds between looks for the lease, while another relay holds it
+UNUSED = 10.0  # seconds between looks where no task uses the outbox: what is left from when one did
+LISTEN = 60.0  # seconds after which the subscription is made anew: a router may have dropped its connection unheard
+FIRST_BACKOFF, LAST_BACKOFF = 0.25, 15.0  # seconds, while Redis or the database is away
+
+
+class RelayService:
+    """One for each database of TASKQ["OUTBOX_DATABASES"], in every worker's maintenance process."""
+
+    def __init__(self, broker: Broker, database: str) -> None:
+        self._broker, self._database = broker, database
+        self._relay = Relay(broker, database)
+        self._listener: Listener | None = None
+        self._renew_at = 0.0  # monotonic seconds
+        self._complaint: type[Exception] | None = None  # what was logged last, until a look succeeds
+
+    def run(self, stop: threading.Event) -> None:
+        """Looks until `stop` is set; while Redis or the database is away it tries again, for ever."""
+        with _readable_when(stop) as stopped:
+            self._await_use(stop)
+            failures = 0
+            while not stop.is_set():
+                try:
+                    self._look(stop, stopped)
+                except Exception as error:  # noqa: BLE001 - whatever it is, entries must go on being sent
+                    failures += 1
+                    stop.wait(self._failed(error, failures))
+                else:
+                    failures, self._complaint = 0, None
+        self._end()
+
+    def _look(self, stop: threading.Event, stopped: int) -> None:
+        """Sends what there is, then waits for more."""
+        if self._relay.holding and (self._listener is None or time.monotonic() > self._renew_at):
+            self._listen()
+        done = self._relay.run_once()
+        if not self._relay.holding:
+            self._stop_listening()
+            stop.wait(STANDBY)
+        elif not done and self._listener is not None and not self._nudged(self._listener):
+            readable(EVERY, self._listener.fileno(), stopped)
+
+    @staticmethod
+    def _nudged(listener: Listener) -> bool:
+        """Takes all nudges that have come; one look is enough for them."""
+        nudged = False
+        while listener.wait(0):
+            nudged = True
+        return nudged
+
+    def _listen(self) -> None:
+        """Subscribes before a look, so that nothing can be missed in between."""
+        self._stop_listening()
+        self._listener = nudges(self._broker, self._database)
+        self._renew_at = time.monotonic() + LISTEN
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _await_use(self, stop: threading.Event) -> None:
+        """Where no task uses the outbox, a relay costs a query now and then."""
+        in_use = get_settings().outbox or any(task.outbox for task in all_tasks())
+        while not in_use and not stop.is_set():
+            try:
+                in_use = self._relay.rows.exists()
+            except Error:  # away, or not migrated
+                connections[self._database].close()
+            if not in_use:
+                stop.wait(UNUSED)
+
+    def _failed(self, error: Exception, failures: int) -> float:
+        """Says what is wrong, once until it is something else, and returns the seconds until the next look."""
+        self._stop_listening()
+        connections[self._database].close()
+        if isinstance(error, Error | TaskqError):
+            if type(error) is not self._complaint:
+                self._complaint = type(error)
+                logger.warning("relay: tasks wait in the outbox of %r, trying again: %s", self._database, error)
+        elif failures & (failures - 1) == 0:  # a fault of our own: at the 1st, 2nd, 4th, 8th time
+            logger.error("relay: look %d failed, trying again", failures, exc_info=error)
+        return min(LAST_BACKOFF, FIRST_BACKOFF * float(1 << min(failures - 1, 10)))
+
+    def _end(self) -> None:
+        self._stop_listening()
+        self._relay.close()
+
+
+@contextlib.contextmanager
+def _readable_when(stop: threading.Event) -> Iterator[int]:
+    """A file descriptor that can be read once `stop` is set, for whoever waits for sockets."""
+    reading, writing = os.pipe()
+
+    def pass_on() -> None:
+        stop.wait()
+        os.close(writing)
+
+    thread = threading.Thread(target=pass_on, name="taskq-relay-stop", daemon=True)
+    thread.start()
+    try:
+        yield reading
+    finally:
+        thread.join()
+        os.close(reading)

@@ -1,0 +1,45 @@
+"""`relay` is one of this process, on the test's database and server. What it sends, no worker takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_taskq import TaskHandle
+from django_taskq.broker import Broker, get_broker
+from django_taskq.models import OutboxEntry
+from django_taskq.relay import Relay
+from tests.outbox.tasks import add
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+QUEUES: dict[str, dict[str, Any]] = {"default": {}, "mail": {}}
+
+
+@pytest.fixture
+def taskq(taskq_settings: SettingsWrapper, transactional_db: None) -> SettingsWrapper:
+    """TASKQ with the queues of tasks.py, and a database whose commits are real."""
+    taskq_settings.TASKQ = {**taskq_settings.TASKQ, "QUEUES": QUEUES}
+    return taskq_settings
+
+
+@pytest.fixture
+def outbox_broker(taskq: SettingsWrapper) -> Broker:
+    return get_broker()
+
+
+@pytest.fixture
+def relay(outbox_broker: Broker) -> Relay:
+    return Relay(outbox_broker, "default")
+
+
+def to_mail(number: int) -> TaskHandle[int]:
+    """A task for another queue than `default`."""
+    return add.using(queue_name="mail").delay(number)
+
+
+def waiting() -> list[str]:
+    """Ids of the tasks in the outbox, in their order."""
+    return [str(id) for id in OutboxEntry.objects.values_list("task_id", flat=True)]
