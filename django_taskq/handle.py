@@ -15,7 +15,7 @@ from django_taskq.broker import get_broker
 from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.ids import id_from_str, id_to_str
 from django_taskq.core.progress import Progress
-from django_taskq.core.states import State
+from django_taskq.core.states import ENDED, State
 from django_taskq.exceptions import BrokerUnavailable, ResultError, ResultTimeout, TaskFailed, TaskNotFound
 from django_taskq.registry import lookup
 from django_taskq.signals import task_cancelled
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from django_taskq.broker.listener import Listener
     from django_taskq.core.outcome import Outcome
     from django_taskq.models import TaskResult
-    from django_taskq.outbox import Waiting
     from django_taskq.task import Task
 
 R_co = TypeVar("R_co", covariant=True)
@@ -93,11 +92,11 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """True: it is cancelled. False: a worker holds it and was asked to stop it. None: it had ended before."""
         then = _announce if task_cancelled.receivers else None
         cancelled = get_broker().cancel([self._id], then=then)[0]
-        if cancelled is None and (waiting := self._waiting()) is not None:
-            cancelled = self._withdraw(waiting, then)
         if cancelled is None:
             self.refresh()
-        elif cancelled:
+            if self._state not in ENDED:
+                cancelled = self._cancel_unsent(then)
+        if cancelled:
             self._state = State.CANCELLED
         return cancelled
 
@@ -105,11 +104,12 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
         """`cancel` without blocking the event loop."""
         return await _in_thread(self.cancel)
 
-    def _withdraw(self, waiting: Waiting, then: Callable[[Found], None] | None) -> bool | None:
-        """`cancel` for a task that has not been sent, or was just now."""
+    def _cancel_unsent(self, then: Callable[[Found], None] | None) -> bool | None:
+        """`cancel` for a task that Redis did not know a moment ago: it waits in the outbox, or has just been sent."""
         from django_taskq import outbox
 
-        if not outbox.cancel(waiting):
+        waiting = outbox.find(self._id)
+        if waiting is None or not outbox.cancel(waiting):
             return get_broker().cancel([self._id], then=then)[0]
         if then is not None:
             then(waiting.found)
@@ -167,7 +167,9 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def _look_in_outbox(self) -> None:
         """Learns the state of a task that has not been sent; TaskNotFound when it has no entry there either."""
-        waiting = self._waiting()
+        from django_taskq import outbox
+
+        waiting = outbox.find(self._id)
         # While we looked it may have gone from there to Redis.
         found = waiting.found if waiting is not None else get_broker().find([self._id])[0]
         if found.state is None:
@@ -175,11 +177,6 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
         self._state = found.state
         if self._task is None and found.message is not None:
             self._task = lookup(found.message.task)
-
-    def _waiting(self) -> Waiting | None:
-        from django_taskq import outbox
-
-        return outbox.find(self._id)
 
     def _patience(self, deadline: float | None) -> float:
         """Seconds to wait before the next look; ResultTimeout when the time is over."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
 from django_taskq import InvalidArguments, InvalidTask, TaskNotFound, get_task, signals, task
@@ -80,7 +81,9 @@ def test_what_is_rolled_back_has_never_been(outbox_broker: Broker, relay: Relay,
 
 def test_every_way_to_send_is_written(outbox_broker: Broker, relay: Relay) -> None:
     async def send() -> str:
-        return (await add.adelay(1)).id
+        handle = await add.adelay(1)
+        await sync_to_async(lambda: connection.close())()  # that of the thread that Django's asynchronous code shares
+        return handle.id
 
     with transaction.atomic():
         ids = [add.delay(1).id, add.enqueue(2).id, add.delay_on_commit(3).id, add.using(priority=3).delay(4).id]

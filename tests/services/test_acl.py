@@ -29,7 +29,7 @@ pytestmark = pytest.mark.services
 
 PRODUCER, WORKER, ADMIN = "shop-web", "shop-worker", "shop-admin"
 RULES = re.findall(r"^```acl\n(.*?)^```$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE | re.DOTALL)
-OF_PRODUCERS = {scripts.ENQUEUE, scripts.DISPLACE, scripts.FIND, scripts.CANCEL}
+OF_PRODUCERS = {scripts.ENQUEUE, scripts.DISPLACE, scripts.FIND, scripts.CANCEL, scripts.WITHDRAW}
 OF_ADMINS = {scripts.RESUME, scripts.REQUEUE, scripts.CONTROL}
 SCRIPTS = {
     PRODUCER: OF_PRODUCERS,
