@@ -13,8 +13,9 @@ class DjangoTaskqConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_taskq import checks, producer  # noqa: F401  (importing checks registers them)
+        from django_taskq import backend, checks, producer  # noqa: F401  (importing checks registers them)
         from django_taskq.middleware import around_sending, headers_for
 
+        backend.start()
         producer.set_middleware(headers_for, around_sending)
         autodiscover_modules("tasks")

@@ -77,6 +77,8 @@ class TaskResult(Ended):
     finished_at = models.DateTimeField(_("finished"))
     wait = models.FloatField(_("wait"), null=True, blank=True, help_text=_("seconds from ready to first started"))
     duration = models.FloatField(_("duration"), null=True, blank=True, help_text=_("seconds the last attempt ran"))
+    # JSON: what django.tasks knows of a call besides. Null in all other rows, so that they pay nothing for it.
+    origin = models.TextField(null=True, blank=True, editable=False)  # noqa: DJ001
 
     class Meta:
         verbose_name = _("task result")

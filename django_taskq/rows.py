@@ -32,7 +32,7 @@ SHARED = (
     "run", "task", "queue", "priority", "args", "kwargs", "attempts", "losses", "worker", "reason", "error_class",
     "error_message", "traceback", "history", "enqueued_at", "first_started_at", "started_at", "log",
 )  # fmt: skip
-RESULT = (*SHARED, "status", "result", "result_error", "finished_at", "wait", "duration", "id")
+RESULT = (*SHARED, "status", "result", "result_error", "finished_at", "wait", "duration", "origin", "id")
 DEAD = (*SHARED, "task_id", "state", "fingerprint", "failed_at", "raw")
 # What is known of an outcome that asked for no row, when an earlier run left one.
 UNRECORDED = (
@@ -132,7 +132,10 @@ class Rows:
         if started is not None and finish is not None:
             duration = max(0.0, finish - started)
         result = None if outcome.result is None else _json(outcome.result)
-        return (*shared, outcome.status, result, _text(outcome.result_error), finished, outcome.wait, duration, key)
+        return (
+            *shared, outcome.status, result, _text(outcome.result_error), finished, outcome.wait, duration,
+            outcome.origin or None, key,
+        )  # fmt: skip
 
     def _dead(self, outcome: Outcome, shared: Row, finished: Any, key: Any) -> Row:
         kind = fingerprint(outcome.task, outcome.reason, outcome.error_class, outcome.traceback)

@@ -116,6 +116,7 @@ class Task(Sender[P, R]):
     api: bool  # whether the JSON API may send it
     outbox: bool  # whether calls are written into the database and sent from there
     options: task_options.TaskOptions
+    interface = "django_taskq"  # whose decorator made it
 
     def __init__(self, func: Callable[..., Any], *, takes_context: bool = False, **options: Unpack[Options]) -> None:
         """Raises InvalidTask for a function that no worker could find or run, and for options that make no sense."""

@@ -29,3 +29,13 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+# Django's own `django.tasks`, and its backport: tests/backend.
+TASKS = {
+    "default": {
+        "BACKEND": "django_taskq.backend.TaskqBackend",
+        "OPTIONS": {
+            "defaults": {"backoff": 0.01},
+            "tasks": {"tests.backend.tasks.patient": {"max_retries": 2, "retry_on": ["ValueError"], "timeout": 30}},
+        },
+    }
+}

@@ -15,7 +15,8 @@ from django_taskq.core.states import State
 class Found(NamedTuple):
     """Where Redis has a task; `state` None: it does not know the id. `due` is epoch ms, `worker` the holder's id.
 
-    `priority` and `share` are those of the lane it is in, or that waits for it.
+    `priority` and `share` are those of the lane it is in, or that waits for it; `held_for` is how long its
+    worker has held it, in ms.
     """
 
     state: State | None
@@ -27,13 +28,14 @@ class Found(NamedTuple):
     worker: str = ""
     priority: int = 0
     share: str = ""
+    held_for: int = 0
 
 
 def found_of(reply: list[Any]) -> Found:
     """What find.lua returned for one task."""
     if not reply:
         return Found(None)
-    location, extra, payload = reply
+    location, extra, payload, *held = reply
     kind = location[:1]
     if kind == b"o":
         try:
@@ -49,7 +51,7 @@ def found_of(reply: list[Any]) -> Found:
         return Found(State.SCHEDULED, queue, location, message, None, due, "", *_place(suffix, queue)[1:])
     place = place_of(location.partition(b" ")[2].decode())
     state = State.RUNNING if extra else State.QUEUED
-    return Found(state, place.queue, location, readable(payload), None, None, extra.decode(), *place[1:])
+    return Found(state, place.queue, location, readable(payload), None, None, extra.decode(), *place[1:], *held)
 
 
 def _place(suffix: bytes, queue: str) -> Place:
@@ -76,6 +78,7 @@ def ended_waiting(found: Found, state: State, reason: str, now: float) -> Outcom
         losses=message.losses, enqueued=enqueued_at(message, found.location), finished=now,
         first_started=message.first_started / 1000 if message.first_started else None, reason=reason,
         worker_ids=message.worker_ids, history=message.history, idempotency_key=message.idempotency_key,
+        origin=message.origin,
     )  # fmt: skip
 
 

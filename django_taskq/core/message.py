@@ -55,6 +55,7 @@ class Message(msgspec.Struct, gc=False):
     headers: dict[str, str] = {}
     worker_ids: list[str] = []
     history: list[Attempt] = []
+    origin: str = ""  # JSON: what django.tasks knows of its own calls, and nobody else does
 
     def fields(self) -> list[bytes | str]:
         """Flat name, value, name, value ... as XADD takes them."""
@@ -80,6 +81,8 @@ class Message(msgspec.Struct, gc=False):
             for name, collection in zip("omwh", collections, strict=True):
                 if collection:
                     fields += (name, _encode_json(collection))
+        if self.origin:
+            fields += ("f", self.origin)
         return fields
 
     def remember(self, attempt: Attempt) -> None:
@@ -193,7 +196,7 @@ _INTEGERS = {
     b"u": "waited",
     b"x": "expires",
 }
-_TEXTS = {b"d": "idempotency_key"}
+_TEXTS = {b"d": "idempotency_key", b"f": "origin"}
 _COLLECTIONS: dict[bytes, tuple[str, msgspec.json.Decoder[Any]]] = {
     b"o": ("options", msgspec.json.Decoder(dict[str, Any])),
     b"m": ("headers", msgspec.json.Decoder(dict[str, str])),

@@ -38,6 +38,7 @@ class Outcome(msgspec.Struct, array_like=True):
     raw: bytes = b""  # dead letters: the message's fields, packed by pack_fields
     wait: float | None = None  # seconds from ready (sent, or due) to the first start; None: it never started
     log: str = ""  # the last lines that the last attempt logged, where TASKQ["CAPTURE_LOGS"] keeps them
+    origin: str = ""  # of the message
 
 
 encode_outcome = msgspec.msgpack.Encoder().encode

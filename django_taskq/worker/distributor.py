@@ -131,5 +131,5 @@ def _is_async(delivery: Delivery) -> bool:
         name = fields[3]
     else:  # a foreign producer's order
         name = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"t", b"")
-    task = registry.lookup(name.decode("utf-8", "replace"))
+    task = registry.find(name.decode("utf-8", "replace"))
     return task is not None and task.is_async

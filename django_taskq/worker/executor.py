@@ -69,7 +69,7 @@ class Executor:
         started = time.monotonic()
         try:
             message = Message.decode(delivery.fields)
-            task = registry.lookup(message.task)
+            task = registry.find(message.task)
             if task is None:
                 return unknown_task(self, delivery, message)
             work = Work(delivery, message, task, started)

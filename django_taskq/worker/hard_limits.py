@@ -72,5 +72,5 @@ def _work(delivery: Delivery, started: float) -> Work | None:
     except MalformedMessage:
         return None
     message.losses += delivery.losses
-    task = registry.lookup(message.task)
+    task = registry.find(message.task)
     return None if task is None else Work(delivery, message, task, started)

@@ -128,14 +128,14 @@ class LoopPool:
 class AsyncRun:
     """One async task on the loop."""
 
-    __slots__ = ("_interruption", "abandoned", "delivery", "number", "pool", "task", "work")
+    __slots__ = ("abandoned", "delivery", "interruption", "number", "pool", "task", "work")
 
     def __init__(self, pool: LoopPool, delivery: Delivery, number: int) -> None:
         self.pool, self.delivery, self.number = pool, delivery, number
         self.work: Work | None = None
         self.task: asyncio.Task[None] | None = None
         self.abandoned = False
-        self._interruption: type[TaskTimeout | TaskCancelled] | None = None
+        self.interruption: type[TaskTimeout | TaskCancelled] | None = None
 
     async def run(self) -> None:
         """Prepares, runs and settles the delivery; never raises."""
@@ -176,8 +176,8 @@ class AsyncRun:
         pool.touched()
         if self.abandoned:
             return
-        if error is not None and issubclass(type(error), asyncio.CancelledError) and self._interruption is not None:
-            error = self._interruption().with_traceback(error.__traceback__)
+        if error is not None and issubclass(type(error), asyncio.CancelledError) and self.interruption is not None:
+            error = self.interruption().with_traceback(error.__traceback__)
         pool.durations.add(time.monotonic() - work.started)
         pool.settle(executor.concluded(work, result, error))
 
@@ -194,9 +194,9 @@ class AsyncRun:
 
     def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
         """Cancels the coroutine, once; on the loop's thread."""
-        if self.work is not work or self._interruption is not None or self.task is None:
+        if self.work is not work or self.interruption is not None or self.task is None:
             return False
-        self._interruption = exception
+        self.interruption = exception
         return self.task.cancel()
 
     def abandon(self, work: Work) -> bool:

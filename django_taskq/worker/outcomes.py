@@ -63,7 +63,7 @@ def succeeded_outcome(executor: Executor, work: Work, result: bytes | None, resu
         (ready if message.enqueued is None else message.enqueued) / 1000, started if first is None else first / 1000,
         started, ended + offset, worker, message.ran_on(worker), "", "", "", "", message.history,
         message.idempotency_key, b"", wait if first is None else message.waited_seconds,
-        "" if work.context.log is None else work.context.log.text(),
+        "" if work.context.log is None else work.context.log.text(), message.origin,
     ), counted  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def outcome_of(
         started if ran else None, executor.clock.now(), executor.worker,
         message.ran_on(executor.worker) if ran else message.worker_ids,
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
-        wait=wait, log=log_of(work) if ran else "",
+        wait=wait, log=log_of(work) if ran else "", origin=message.origin,
     )  # fmt: skip
 
 
@@ -104,5 +104,5 @@ def failure_outcome(
         enqueued_at(message, delivery.entry), message.first_started / 1000 if message.first_started else began, began,
         executor.clock.now(), executor.worker, message.worker_ids, failure.error_class, failure.message,
         failure.traceback, reason, message.history, message.idempotency_key, pack_fields(delivery.fields),
-        message.waited_seconds, log,
+        message.waited_seconds, log, message.origin,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 -- find: where tasks are, in one round trip.
 -- KEYS  index, outcomes
 -- ARGV  prefix of lanes, prefix of schedules, then ids
--- Returns for each: {} unknown, {location, holder or '', fields} in a lane, {location, '', outcome} ended,
+-- Returns for each: {} unknown, {location, '', outcome} ended,
+--         {location, holder or '', fields, ms since the holder was given it} in a lane,
 --         {location, due in ms, {lane's suffix, fields ...}} scheduled ({} where that cannot be read).
 -- @include index
 -- @include lanes
@@ -24,8 +25,9 @@ local function find(id)
   local found = redis.pcall('XRANGE', lane, entry, entry)
   if found.err or not found[1] then return {} end
   local pending = redis.pcall('XPENDING', lane, 'workers', entry, entry, 1)
-  local owner = not pending.err and pending[1] and pending[1][2] or ''
-  return {location, owner == 'returned' and '' or owner, found[1][2]}
+  local held = not pending.err and pending[1] or {}
+  local owner = held[2] ~= 'returned' and held[2] or ''
+  return {location, owner, found[1][2], held[3] or 0}
 end
 
 local replies = {}

@@ -1,0 +1,185 @@
+"""The backend of `django.tasks`, for both editions: validate, enqueue, look up."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from django.core.checks import CheckMessage, Error
+
+from django_taskq import producer, registry
+from django_taskq.backend import finder, results
+from django_taskq.backend.adapted import AdaptedTask, adapt
+from django_taskq.backend.framework import Framework
+from django_taskq.backend.options import ALLOWED, options_of, problems_of
+from django_taskq.broker import Broker, get_broker
+from django_taskq.conf import get_settings
+from django_taskq.core.ids import id_from_str
+from django_taskq.core.states import State
+from django_taskq.exceptions import BrokerUnavailable, InvalidTask
+from django_taskq.options import TaskOptions, parse, resolve
+from django_taskq.records import find_record
+from django_taskq.worker.clock import Clock
+
+_CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
+_CLOCK_TRUSTED = 10.0  # seconds
+
+registry.set_finder(finder.find)
+
+
+class Backend:
+    """What TaskqBackend is, whichever edition's BaseTaskBackend it inherits besides.
+
+    Cheap to make: each thread and each async context has one of its own. What costs something is kept elsewhere.
+    """
+
+    framework: ClassVar[Framework]
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    alias: str
+    queues: set[str]
+    options: dict[str, Any]
+    task_class: type[Any]
+
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        """QUEUES defaults to those of TASKQ."""
+        super().__init__(alias, {"QUEUES": list(get_settings().queues), **params})  # type: ignore[call-arg]
+
+    def validate_task(self, task: Any) -> None:
+        """Also makes the task known to this process."""
+        if task.run_after is not None and not isinstance(task.run_after, dt.datetime):
+            raise self.framework.invalid_task("run_after must be a datetime.")
+        super().validate_task(task)  # type: ignore[misc]
+        if task.queue_name not in (declared := get_settings().queues):
+            raise self.framework.invalid_task(
+                f"Queue '{task.queue_name}' is not valid for backend. "
+                f"TASKQ['QUEUES'] has {', '.join(map(repr, declared))}."
+            )
+        self._adapted(task)
+
+    def _adapted(self, task: Any) -> AdaptedTask:
+        try:
+            return adapt(
+                self.framework, task.func, passes_context=task.takes_context, alias=self.alias, options=self.options
+            )
+        except InvalidTask as error:
+            raise self.framework.invalid_task(str(error)) from error
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Sends the task. Raises TypeError or ValueError for arguments that are not JSON or do not fit the function,
+        and the errors of `delay()`: PayloadTooLarge, QueueFull, BrokerUnavailable.
+        """
+        self.validate_task(task)
+        adapted = self._adapted(task)
+        enqueued = int(_redis_time() * 1000)
+        handle = producer.send(self._route(adapted, task, enqueued), tuple(args), dict(kwargs))
+        result = self.framework.make_result(
+            task=task, id=handle.id, status=self.framework.status.READY, enqueued_at=results.moment(enqueued / 1000),
+            started_at=None, last_attempted_at=None, finished_at=None, args=args, kwargs=kwargs, backend=self.alias,
+            errors=[], worker_ids=[],
+        )  # fmt: skip
+        # The task is sent: a receiver that fails is logged by Django and must not make the caller believe otherwise.
+        self.framework.task_enqueued.send_robust(type(self), task_result=result)
+        return result
+
+    def _route(self, adapted: AdaptedTask, task: Any, enqueued: int) -> producer.Route:
+        where = f"{adapted.name}.using()"
+        overrides = {
+            **self._overrides(adapted),
+            **parse(where, {"run_after": task.run_after}, allowed=frozenset({"run_after"})),
+            "queue_name": task.queue_name,
+            "priority": int(task.priority),
+        }
+        route = producer.route_for(adapted, adapted.options, overrides)
+        origin = results.Origin(self.alias, task.run_after, enqueued)
+        return replace(route, more={**route.more, "origin": origin.encoded()})
+
+    def _overrides(self, adapted: AdaptedTask) -> dict[str, Any]:
+        """Where OPTIONS of this backend differ from those of the one that the task was declared with."""
+        if adapted.alias == self.alias:
+            return {}
+        given = options_of(adapted.name, adapted.function, self.options)
+        mine: TaskOptions = resolve(adapted.name, parse(f"Task {adapted.name}", given, allowed=ALLOWED), get_settings())
+        return {name: value for name in _CARRIED if (value := getattr(mine, name)) != getattr(adapted, name)}
+
+    # --- looking up ---------------------------------------------------------------------------------------------------
+
+    def get_result(self, result_id: str) -> Any:
+        """What became of a task: from Redis, and once that has forgotten it, from the records."""
+        known = self._known(result_id)
+        if known is None or known.origin.alias != self.alias:
+            raise self.framework.missing_result(result_id)
+        task = registry.find(known.task)
+        if not isinstance(task, AdaptedTask):
+            raise self.framework.missing_result(f"{result_id}: there is no task {known.task} any more")
+        return results.result_of(self.framework, self.task_class, task, known, self.alias)
+
+    def _known(self, result_id: str) -> results.Known | None:
+        try:
+            id = id_from_str(result_id)
+        except ValueError:
+            return None
+        found = get_broker().find([id])[0]
+        if found.state is None:
+            row = find_record(id)
+            return None if row is None else results.of_record(row)
+        if found.outcome is not None:
+            return results.of_outcome(found.outcome) if found.outcome.task else None
+        if found.message is None:
+            return None
+        known = results.of_message(found.message, found.queue, found.priority, found.state)
+        if found.state is State.RUNNING:  # since a moment ago, perhaps: its worker starts what it is given
+            known.start(found.worker, results.moment(_redis_time() - found.held_for / 1000))
+        return known
+
+    # --- checks -------------------------------------------------------------------------------------------------------
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        """What is wrong with this entry of TASKS."""
+        where = f"TASKS[{self.alias!r}]"
+        found = [f"{where}['OPTIONS'] {problem}" for problem in problems_of(self.options)]
+        if unknown := sorted(set(self.queues) - set(get_settings().queues)):
+            found.append(
+                f"{where}['QUEUES'] names {', '.join(unknown)}: not in TASKQ['QUEUES'], so no worker serves it"
+            )
+        tasks = self.options.get("tasks", {})
+        if isinstance(tasks, Mapping):
+            found += [
+                f"{where}['OPTIONS']['tasks'] names {name}, and there is no such task"
+                for name in tasks
+                if not isinstance(registry.find(str(name)), AdaptedTask)
+            ]
+        return [Error(f"{problem}.", hint="See docs/django-tasks.md.", id="django_taskq.E008") for problem in found]
+
+
+class _RedisClock:
+    """Redis' clock, as this process knows it: asked for now and then."""
+
+    def __init__(self) -> None:
+        self.clock, self.until = Clock(), 0.0
+        self.broker: Broker | None = None
+
+
+_clock = _RedisClock()
+
+
+def _redis_time() -> float:
+    """Now on Redis' clock, in epoch seconds; on this machine's when Redis is away."""
+    broker, sent = get_broker(), time.monotonic()
+    if _clock.broker is not broker or sent >= _clock.until:
+        try:
+            seconds, micros = broker.connections.execute("TIME")
+        except BrokerUnavailable:
+            return time.time()
+        received = time.monotonic()
+        _clock.clock.set(int(seconds) + int(micros) / 1e6, received, received)  # rather too early than too late
+        _clock.broker, _clock.until = broker, sent + _CLOCK_TRUSTED
+    return _clock.clock.now()
