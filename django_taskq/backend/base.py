@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from django.core.checks import CheckMessage, Error
+from django.core.exceptions import ImproperlyConfigured
 
 from django_taskq import producer, registry
 from django_taskq.backend import finder, results
@@ -48,8 +49,12 @@ class Backend:
     task_class: type[Any]
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
-        """QUEUES defaults to those of TASKQ."""
-        super().__init__(alias, {"QUEUES": list(get_settings().queues), **params})  # type: ignore[call-arg]
+        """QUEUES defaults to those of TASKQ. A TASKQ that cannot be read is for its own check to report."""
+        try:
+            queues = list(get_settings().queues)
+        except ImproperlyConfigured:
+            queues = []
+        super().__init__(alias, {"QUEUES": queues, **params})  # type: ignore[call-arg]
 
     def validate_task(self, task: Any) -> None:
         """Also makes the task known to this process."""
@@ -144,9 +149,13 @@ class Backend:
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """What is wrong with this entry of TASKS."""
+        try:
+            queues = get_settings().queues
+        except ImproperlyConfigured:
+            return []  # E001 says so
         where = f"TASKS[{self.alias!r}]"
         found = [f"{where}['OPTIONS'] {problem}" for problem in problems_of(self.options)]
-        if unknown := sorted(set(self.queues) - set(get_settings().queues)):
+        if unknown := sorted(set(self.queues) - set(queues)):
             found.append(
                 f"{where}['QUEUES'] names {', '.join(unknown)}: not in TASKQ['QUEUES'], so no worker serves it"
             )
