@@ -39,7 +39,7 @@ class TaskContext:
         self.message = message
         self.task = task
         self.queue = queue
-        self.deadline = deadline  # time.monotonic() seconds at which the time limit ends the attempt; None: no limit
+        self.deadline = deadline  # time.monotonic() seconds at which the attempt is interrupted; None: never
         self.max_retries = max_retries
         self.place: Place | None = None  # where a worker runs it
         self.log: KeptLog | None = None  # what it has logged, where TASKQ["CAPTURE_LOGS"] keeps that
@@ -100,7 +100,7 @@ class TaskContext:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the time limit, 0.0 when it is over, None without one."""
+        """Seconds until the time limit or the task's deadline, whichever comes first; 0.0 then, None without either."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
@@ -112,6 +112,12 @@ _current: ContextVar[TaskContext | None] = ContextVar("django_taskq_current", de
 
 # The id of the request that all this is about, here and in the tasks that it sends: see middleware/request_id.py.
 current_request_id: ContextVar[str] = ContextVar("django_taskq_request_id", default="")
+
+
+def inherited_deadline() -> int | None:
+    """The deadline of the running task, in epoch ms on Redis' clock; None outside of one, and where it has none."""
+    context = _current.get()
+    return None if context is None else context.message.deadline
 
 
 def current_task() -> TaskContext:

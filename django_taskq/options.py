@@ -40,6 +40,8 @@ class TaskOptions:
     priority: int = 0
     run_after: Moment | None = None
     expires: Moment | None = None
+    deadline: Moment | None = None
+    inherit_deadline: bool = False
     max_retries: int = 3
     backoff: Backoff = DEFAULT_BACKOFF
     retry_on: tuple[type[BaseException], ...] = (Exception,)
@@ -98,9 +100,11 @@ def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
             f"{where}: hard_timeout={hard:g} kills the process before timeout={soft:g} can end the task. "
             "Make hard_timeout the longer one."
         )
-    start, end = given.get("run_after"), given.get("expires")
-    if start is not None and end is not None and start.relative == end.relative and end.ms <= start.ms:
-        raise InvalidTask(f"{where}: it would expire before run_after lets it start.")
+    start = given.get("run_after")
+    for option, what in (("expires", "it would expire"), ("deadline", "its deadline would be over")):
+        end = given.get(option)
+        if start is not None and end is not None and start.relative == end.relative and end.ms <= start.ms:
+            raise InvalidTask(f"{where}: {what} before run_after lets it start.")
     both = set(given.get("retry_on", ())) & set(given.get("discard_on", ()))
     if both:
         raise InvalidTask(f"{where}: {', '.join(kind.__name__ for kind in both)} is in retry_on and in discard_on.")
@@ -240,6 +244,8 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "priority": _priority,
     "run_after": _moment,
     "expires": _moment,
+    "deadline": _moment,
+    "inherit_deadline": _flag,
     "max_retries": _max_retries,
     "backoff": as_backoff,
     "retry_on": _errors,

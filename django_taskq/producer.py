@@ -13,6 +13,7 @@ from django_taskq import announcements
 from django_taskq.broker import Accepted, Submission, get_broker
 from django_taskq.broker.overflow import DROPPED, tell_of_dropped
 from django_taskq.conf import get_settings
+from django_taskq.context import inherited_deadline
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
@@ -72,6 +73,8 @@ class Route:
     delay: int | None = None  # ms from the moment of sending
     due: int | None = None  # epoch ms
     expires_in: int | None = None  # ms from the moment of sending
+    deadline_in: int | None = None  # ms from the moment of sending
+    inherits: bool = False  # the deadline of the task that sends it
     more: dict[str, Any] = field(default_factory=dict)  # fields of the message that most do without
     database: str | None = None  # None: `default`, or for the outbox the one with an open transaction
     patience: float | None = None  # seconds to wait for room in a full queue; None: as the queue says
@@ -88,8 +91,11 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
     start: Moment | None = chosen("run_after")
     end: Moment | None = chosen("expires")
     more: dict[str, Any] = {}
+    last: Moment | None = chosen("deadline")
     if end is not None and not end.relative:
         more["expires"] = end.ms
+    if last is not None and not last.relative:
+        more["deadline"] = last.ms
     if key := chosen("idempotency_key"):
         more |= {"idempotency_key": key, "idempotency_ttl": chosen("idempotency_ttl")}
     if carried := {option: overrides[option] for option in _CARRIED if option in overrides}:
@@ -103,6 +109,8 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         delay=start.ms if start is not None and start.relative else None,
         due=start.ms if start is not None and not start.relative else None,
         expires_in=end.ms if end is not None and end.relative else None,
+        deadline_in=last.ms if last is not None and last.relative else None,
+        inherits=chosen("inherit_deadline"),
         more=more,
         database=overrides.get("database"),
         patience=chosen("enqueue_timeout"),
@@ -181,7 +189,10 @@ def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
 
 
 def _message(route: Route, args: bytes, kwargs: bytes) -> Message:
-    return Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+    message = Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+    if route.inherits and (inherited := inherited_deadline()) is not None:
+        message.deadline = min(inherited, message.deadline or inherited)
+    return message
 
 
 def _sending(
@@ -196,7 +207,7 @@ def _wrap(route: Route, message: Message) -> Submission:
     """A message with its headers, on the way to its queue."""
     if _header_source is not None and get_settings().middleware:
         message.headers = _header_source(route.task, message)
-    return Submission(message, route.queue, route.delay, route.due, route.expires_in)
+    return Submission(message, route.queue, route.delay, route.due, route.expires_in, route.deadline_in)
 
 
 def _split(route: Route, number: int, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -157,7 +157,7 @@ def next_run(dead: DeadTask, arguments: Arguments | None = None) -> Message:
     message = stored_message(dead)
     message.run = dead.run + 1
     message.attempt = message.losses = 0
-    message.enqueued = message.first_started = message.waited = message.expires = None
+    message.enqueued = message.first_started = message.waited = message.expires = message.deadline = None
     message.worker_ids, message.history = [], []
     if arguments is not None:
         message.args, message.kwargs = arguments

@@ -48,6 +48,8 @@ class CallOptions(TypedDict, total=False):
     priority: int
     run_after: When | None
     expires: When | None
+    deadline: When | None
+    inherit_deadline: bool
     max_retries: int
     timeout: float | timedelta | None
     hard_timeout: float | timedelta | None
@@ -66,6 +68,8 @@ class Options(TypedDict, total=False):
     priority: int
     run_after: When | None
     expires: When | None
+    deadline: When | None
+    inherit_deadline: bool
     max_retries: int
     backoff: Backoff | float | timedelta | Sequence[float | timedelta]
     retry_on: Errors
@@ -103,6 +107,8 @@ class Task(Sender[P, R]):
     priority: int
     run_after: Moment | None
     expires: Moment | None
+    deadline: Moment | None
+    inherit_deadline: bool
     max_retries: int
     backoff: Backoff
     retry_on: tuple[type[BaseException], ...]

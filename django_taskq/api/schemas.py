@@ -53,6 +53,7 @@ class Submission(Request, frozen=True):
     priority: Annotated[int, Meta(ge=-100, le=100)] | UnsetType = UNSET
     run_after: Span | Time | UnsetType = UNSET  # seconds from now, or a time
     expires: Span | Time | UnsetType = UNSET
+    deadline: Span | Time | UnsetType = UNSET
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=255)] | UnsetType = UNSET
 
 

@@ -55,7 +55,7 @@ def submit(actor: Actor, body: Submission) -> Submitted:
         name: value
         for name, value in (
             ("queue_name", body.queue), ("priority", body.priority), ("run_after", body.run_after),
-            ("expires", body.expires), ("idempotency_key", body.idempotency_key),
+            ("expires", body.expires), ("deadline", body.deadline), ("idempotency_key", body.idempotency_key),
         )
         if value is not UNSET
     }  # fmt: skip

@@ -139,9 +139,12 @@ class Broker(OutcomeStream):
     def _admission(self, submission: Submission) -> list[Any]:
         """One message as broker/lua/lib/admit.lua reads it."""
         message, delay, due, expires_in = submission.message, submission.delay, submission.due, submission.expires_in
+        deadline_in = submission.deadline_in
         fields = message.fields()
         when = f"+{max(0, delay)}" if delay is not None else "" if due is None else str(due)
         expires = "" if expires_in is None else str(expires_in)
+        if deadline_in is not None:
+            expires += f" {deadline_in}"
         return [message.id, when, expires, self._idempotency(message), len(fields), *fields]
 
     def _idempotency(self, message: Message) -> str:

@@ -15,13 +15,16 @@ BATCH_BYTES = 1_048_576
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):
-    """A message on its way to a queue. `delay` and `expires_in` are ms from now, `due` epoch ms, on Redis' clock."""
+    """A message on its way to a queue. `delay`, `expires_in` and `deadline_in` are ms from now, `due` epoch ms, on
+    Redis' clock. A message that has a deadline keeps it if it is the sooner one.
+    """
 
     message: Message
     queue: str
     delay: int | None = None
     due: int | None = None
     expires_in: int | None = None
+    deadline_in: int | None = None
     share: str = ""  # of its queue's lane of this priority (keys.py)
 
     @property

@@ -49,6 +49,7 @@ class Message(msgspec.Struct, gc=False):
     first_started: int | None = None
     waited: int | None = None  # ms from ready to the first start
     expires: int | None = None
+    deadline: int | None = None  # it must have ended by then
     idempotency_key: str = ""
     idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL  # seconds
     options: dict[str, Any] = {}
@@ -66,10 +67,10 @@ class Message(msgspec.Struct, gc=False):
             fields += ("k", self.kwargs)
         numbers = (
             self.priority, self.run - 1, self.attempt, self.losses, self.enqueued, self.first_started, self.waited,
-            self.expires,
+            self.expires, self.deadline,
         )  # fmt: skip
         if any(numbers):
-            for name, number in zip("prnlesux", numbers, strict=True):
+            for name, number in zip("prnlesuxD", numbers, strict=True):
                 if number:
                     fields += (name, str(number))
         if self.idempotency_key:
@@ -195,6 +196,7 @@ _INTEGERS = {
     b"s": "first_started",
     b"u": "waited",
     b"x": "expires",
+    b"D": "deadline",
 }
 _TEXTS = {b"d": "idempotency_key", b"f": "origin"}
 _COLLECTIONS: dict[bytes, tuple[str, msgspec.json.Decoder[Any]]] = {

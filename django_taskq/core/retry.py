@@ -151,6 +151,14 @@ def decide(
     return Decision("bury", reason="timeout" if issubclass(kind, TaskTimeout) else "failed")
 
 
+def before_deadline(decision: Decision, kind: type[BaseException], left: float) -> Decision:
+    """What a task's deadline makes of it, which is over in `left` seconds: no attempt begins after it."""
+    cut_short = decision.kind == "bury" and left <= 0 and issubclass(kind, TaskTimeout)
+    if cut_short or (decision.kind == "retry" and decision.delay >= left):
+        return Decision("bury", reason="deadline")
+    return decision
+
+
 def what_follows(
     kind: type[BaseException],
     *,

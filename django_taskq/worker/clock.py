@@ -19,6 +19,10 @@ class Clock:
         """Now on Redis' clock."""
         return time.monotonic() + self.offset
 
+    def monotonic(self, moment: float) -> float:
+        """A moment on Redis' clock on the monotonic clock."""
+        return moment - self.offset
+
     def at(self, monotonic: float) -> float:
         """A moment of the monotonic clock on Redis' clock."""
         return monotonic + self.offset

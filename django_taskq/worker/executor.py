@@ -15,7 +15,7 @@ from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
 from django_taskq.core.message import Attempt, Message, UnknownVersion
 from django_taskq.core.outcome import Outcome, encode_outcome
-from django_taskq.core.retry import decide
+from django_taskq.core.retry import before_deadline, decide
 from django_taskq.core.states import State
 from django_taskq.exceptions import (
     HardTimeout,
@@ -77,7 +77,7 @@ class Executor:
             return unknown_version(self, delivery, error)
         except MalformedMessage as error:
             return malformed(self, delivery, error)
-        if delivery.losses or delivery.cancelled or message.expires is not None:
+        if delivery.losses or delivery.cancelled or message.expires is not None or message.deadline is not None:
             ended = self._ended_before(work)
             if ended is not None:
                 return ended
@@ -112,6 +112,13 @@ class Executor:
         if message.expires is not None and not started_before and now * 1000 >= message.expires:
             outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
             return self._ended(work, outcome, ran=False)
+        if message.deadline is not None and now * 1000 >= message.deadline:
+            if started_before:
+                return self._bury(work, Failure("", "Its deadline passed before it was run again.", ""), "deadline")
+            outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its deadline.", ran=False)
+            return self._ended(work, outcome, ran=False)
+        if message.deadline is not None:
+            work.end_by(self.clock.monotonic(message.deadline / 1000))
         return None
 
     # --- after the run ------------------------------------------------------------------------------------------------
@@ -155,6 +162,8 @@ class Executor:
             error, attempt=context.attempt, max_retries=context.max_retries, backoff=task.backoff,
             retry_on=task.retry_on, discard_on=task.discard_on,
         )  # fmt: skip
+        if work.message.deadline is not None:
+            decision = before_deadline(decision, type(error), work.message.deadline / 1000 - self.clock.now())
         if decision.kind == "bury":
             return self._bury(
                 work,
@@ -223,9 +232,13 @@ class Executor:
         return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
     def handed_on(self, work: Work) -> Settlement:
-        """What has started here goes to other workers. Where `expires` counts, its message must say that it has."""
+        """What has started here goes to other workers. Where a first start counts, its message must say that it was."""
         message = work.message
-        if message.expires is None or message.first_started is not None or message.losses:
+        if (
+            (message.expires is None and message.deadline is None)
+            or message.first_started is not None
+            or message.losses
+        ):
             return release(work.delivery)
         self._note_start(work)
         return retry(

@@ -162,8 +162,9 @@ class AsyncRun:
         self.work = work
         work.context.place = self
         timer = None
-        if work.timeout is not None:
-            timer = pool.loop.call_later(work.timeout, self.interrupt, work, TaskTimeout)
+        if work.context.deadline is not None:
+            left = work.context.deadline - time.monotonic()
+            timer = pool.loop.call_later(max(0.0, left), self.interrupt, work, TaskTimeout)
         result, error = None, None
         _current.set(work.context)  # this asyncio task's own context
         try:

@@ -32,6 +32,11 @@ class Work:
         deadline = None if self.timeout is None else started + self.timeout
         self.context = TaskContext(message, task, delivery.lane.queue, deadline, retries)
 
+    def end_by(self, deadline: float) -> None:
+        """Shortens the time limit so that it ends at the task's deadline, in monotonic seconds."""
+        if self.context.deadline is None or deadline < self.context.deadline:
+            self.context.deadline, self.timeout = deadline, max(0.0, deadline - self.started)
+
 
 def _span(options: dict[str, Any], name: str, default: float | None) -> float | None:
     """An option of a message that is seconds or null; raises MalformedMessage."""

@@ -75,9 +75,11 @@ def test_the_context_is_filled_in_by_the_worker(api: Api, broker: Broker) -> Non
 
 def test_options_of_a_call(api: Api, broker: Broker) -> None:
     call = {"task": "tests.api.tasks.echo", "priority": 5}
-    later = api.post("tasks", {**call, "run_after": 60, "expires": 120})
+    later = api.post("tasks", {**call, "run_after": 60, "expires": 120, "deadline": 180})
     [found] = broker.find([id_from_str(later.body["id"])])
     assert (found.state, found.priority) == ("scheduled", 5)
+    assert found.message is not None
+    assert (found.message.deadline or 0) - (found.message.expires or 0) == 60_000
     due = datetime.now(UTC) + timedelta(hours=1)
     shown = api.get(f"tasks/{api.post('tasks', {**call, 'run_after': due.isoformat()}).body['id']}").body
     assert abs(datetime.fromisoformat(shown["due_at"]) - due) < timedelta(seconds=0.01)

@@ -75,6 +75,31 @@ def test_expires_counts_from_the_moment_of_sending_on_redis_clock(shard: Shard, 
     assert before + 60_000 <= found.expires <= now_ms(shard.broker) + 60_000
 
 
+@pytest.mark.parametrize("delay", [None, HOUR])
+@pytest.mark.parametrize("expires", [None, 30_000])
+def test_a_deadline_counts_from_the_moment_of_sending_on_redis_clock(
+    shard: Shard, delay: int | None, expires: int | None
+) -> None:
+    sent, before = message(), now_ms(shard.broker)
+    shard.send([Submission(sent, "default", delay=delay, expires_in=expires, deadline_in=60_000)])
+    found = shard.find(sent.id).message
+    assert found is not None
+    assert found.deadline is not None
+    assert before + 60_000 <= found.deadline <= now_ms(shard.broker) + 60_000
+    assert found.expires == (None if expires is None else found.deadline - 30_000)
+
+
+def test_of_two_deadlines_the_sooner_one_counts(shard: Shard) -> None:
+    now = now_ms(shard.broker)
+    for inherited, own, expected in ((now + 5000, 60_000, now + 5000), (now + 90_000, 60_000, now + 60_000)):
+        sent = message(deadline=inherited)
+        shard.send([Submission(sent, "default", deadline_in=own)])
+        found = shard.find(sent.id).message
+        assert found is not None
+        assert found.deadline is not None
+        assert 0 <= found.deadline - expected < 1000
+
+
 def test_arguments_arrive_byte_for_byte(shard: Shard, hand: Hand) -> None:
     args, kwargs = b'[[],{},1e400,12345678901234567890,"\\u0000"]', b'{"z":1,"a":[],"\xff":null}'
     now, later = message(args=args, kwargs=kwargs), message(args=args, kwargs=kwargs)

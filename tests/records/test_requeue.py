@@ -50,8 +50,8 @@ def lane_length(broker: Broker) -> int:
 def test_a_dead_letter_starts_a_new_run_under_its_id(broker: Broker) -> None:
     worn = Message(
         uuid.uuid4().bytes, "shop.send", b"[7]", b'{"template":"hi"}', attempt=4, losses=2, enqueued=5, first_started=6,
-        expires=7, idempotency_key="once", options={"max_retries": 1}, headers={"trace": "t"}, worker_ids=["w"],
-        history=[Attempt(1, 1.0, 2.0, "w", "failed")],
+        expires=7, deadline=8, idempotency_key="once", options={"max_retries": 1}, headers={"trace": "t"},
+        worker_ids=["w"], history=[Attempt(1, 1.0, 2.0, "w", "failed")],
     )  # fmt: skip
     dead = bury(id=worn.id, raw=pack_fields(worn.fields()))
     assert requeue(dead) is Requeued.SENT
@@ -62,7 +62,14 @@ def test_a_dead_letter_starts_a_new_run_under_its_id(broker: Broker) -> None:
     assert (found.state, found.queue) == (State.QUEUED, "default")
     assert found.message is not None
     fresh = found.message
-    assert (fresh.run, fresh.attempt, fresh.losses, fresh.expires, fresh.history) == (2, 0, 0, None, [])
+    assert (fresh.run, fresh.attempt, fresh.losses, fresh.expires, fresh.deadline, fresh.history) == (
+        2,
+        0,
+        0,
+        None,
+        None,
+        [],
+    )
     assert (fresh.task, fresh.args, fresh.kwargs) == ("shop.send", b"[7]", b'{"template":"hi"}')
     assert (fresh.idempotency_key, fresh.options, fresh.headers) == ("once", {"max_retries": 1}, {"trace": "t"})
 

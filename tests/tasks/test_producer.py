@@ -27,7 +27,8 @@ from django_taskq import (
     task,
 )
 from django_taskq.broker import Broker, Found
-from django_taskq.core.ids import id_from_str
+from django_taskq.context import TaskContext, _current
+from django_taskq.core.ids import id_from_str, new_id
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
 from tests.servers import RedisServer
@@ -177,6 +178,36 @@ def test_an_idempotency_key_of_the_task_itself(broker: Broker) -> None:
 
 
 # --- transactions -----------------------------------------------------------------------------------------------------
+
+
+# --- deadlines --------------------------------------------------------------------------------------------------------
+
+
+def test_a_deadline_is_a_time_on_redis_clock(broker: Broker) -> None:
+    now = broker.time() * 1000
+    for deadline in (timedelta(minutes=5), 300, datetime.now(UTC) + timedelta(minutes=5)):
+        sent = message_of(broker, sample.add.using(deadline=deadline).delay(1))
+        assert sent.deadline is not None
+        assert abs(sent.deadline - now - 300_000) < 2000
+        assert sent.expires is None
+
+
+def test_a_child_has_its_parents_deadline_if_it_asks_for_it(broker: Broker) -> None:
+    heir = sample.add.using(inherit_deadline=True)
+    assert message_of(broker, heir.delay(1)).deadline is None  # outside of a task
+    parent = Message(new_id(), "parent", deadline=4_000_000_000_000)
+    token = _current.set(TaskContext(parent, sample.add, "default", None, 0))
+    try:
+        assert message_of(broker, heir.delay(1)).deadline == parent.deadline
+        assert message_of(broker, sample.add.delay(1)).deadline is None
+        sooner = message_of(broker, heir.using(deadline=60).delay(1)).deadline
+        later = message_of(broker, heir.using(deadline=datetime(2100, 1, 1, tzinfo=UTC)).delay(1)).deadline
+        [many] = heir.delay_many([((1,), {})])
+    finally:
+        _current.reset(token)
+    assert sooner is not None
+    assert abs(sooner - broker.time() * 1000 - 60_000) < 2000
+    assert later == message_of(broker, many).deadline == parent.deadline
 
 
 @pytest.mark.django_db(transaction=True)

@@ -154,6 +154,9 @@ WRONG: list[tuple[str, list[Any]]] = [
     ("priority", [101, -101, 1.0, True, "high", None]),
     ("run_after", ["soon", True, float("nan"), float("inf"), datetime(2024, 1, 1), timedelta.max]),  # noqa: DTZ001
     ("expires", ["never", object(), timedelta.max]),
+    ("deadline", ["never", object(), timedelta.max]),
+    ("inherit_deadline", [1, None, "yes"]),
+    ("enqueue_timeout", ["soon", object(), timedelta.max]),
     ("max_retries", [-1, None, True, 1.0, "3"]),
     ("backoff", ["1", [], None, [-1], -1]),
     ("retry_on", [None, "ValueError", [7], [int], object()]),
@@ -192,6 +195,7 @@ def test_an_unknown_option_is_refused_with_what_was_meant() -> None:
         {"timeout": 10, "hard_timeout": 10},
         {"timeout": 10, "hard_timeout": 5},
         {"run_after": 60, "expires": 60},
+        {"run_after": 60, "deadline": 30},
         {"run_after": datetime(2030, 1, 2, tzinfo=UTC), "expires": datetime(2030, 1, 1, tzinfo=UTC)},
         {"retry_on": (ValueError, KeyError), "discard_on": KeyError},
     ],

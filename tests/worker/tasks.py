@@ -362,6 +362,16 @@ def leaves_a_thread(seconds: float) -> None:
 
 
 @task
+def time_left() -> float | None:
+    return current_task().remaining
+
+
+@task
+def asks_a_child() -> tuple[float | None, str]:
+    return current_task().remaining, time_left.using(inherit_deadline=True).delay().id
+
+
+@task
 def spawns(path: str, depth: int, width: int) -> None:
     """Sends more of itself."""
     write(path)

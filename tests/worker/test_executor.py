@@ -10,7 +10,7 @@ import pytest
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
-from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.exceptions import Retry, TaskCancelled, TaskTimeout
 from django_taskq.signals import task_started
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.work import Work
@@ -188,3 +188,53 @@ def test_a_receiver_that_exits_does_not_end_the_thread(executor: Executor) -> No
         prepared(executor, delivery_of(tasks.works, "x", 1))
     finally:
         task_started.disconnect(leave)
+
+
+# --- deadlines --------------------------------------------------------------------------------------------------------
+
+
+def ms_from_now(executor: Executor, seconds: float) -> int:
+    return int((executor.clock.now() + seconds) * 1000)
+
+
+def test_a_deadline_bounds_the_start(executor: Executor) -> None:
+    outcome = ended(executor, delivery_of(tasks.works, "x", 1, deadline=ms_from_now(executor, -1)))
+    assert (outcome.status, outcome.reason) == ("expired", "It did not start before its deadline.")
+
+
+def test_what_had_started_before_its_deadline_is_a_dead_letter_after_it(executor: Executor) -> None:
+    past = ms_from_now(executor, -1)
+    outcome = ended(executor, delivery_of(tasks.works, "x", 1, deadline=past, first_started=past - 1, attempt=1))
+    assert (outcome.status, outcome.reason, outcome.attempts) == ("failed", "deadline", 1)
+    delivery = delivery_of(tasks.works, "x", 1, deadline=past)
+    delivery.losses = 1
+    assert ended(executor, delivery).reason == "deadline"
+
+
+def test_the_time_limit_ends_at_the_deadline(executor: Executor) -> None:
+    work = prepared(executor, delivery_of(tasks.works, "x", 1, deadline=ms_from_now(executor, 10)))
+    assert work.context.remaining == pytest.approx(10, abs=0.1)
+    assert work.timeout == pytest.approx(10, abs=0.1)
+    far = prepared(executor, delivery_of(tasks.works, "x", 1, deadline=ms_from_now(executor, 100_000)))
+    assert far.context.remaining == pytest.approx(tasks.works.timeout, abs=0.1)
+    endless = delivery_of(tasks.works, "x", 1, deadline=ms_from_now(executor, 10), options={"timeout": None})
+    assert prepared(executor, endless).context.remaining == pytest.approx(10, abs=0.1)
+
+
+def test_no_attempt_is_planned_for_after_the_deadline(executor: Executor) -> None:
+    work = prepared(executor, delivery_of(tasks.fails, "x", 9, deadline=ms_from_now(executor, 30)))
+    assert kind_of(executor.failed(work, Retry(delay=5))) == "retry"
+    work = prepared(executor, delivery_of(tasks.fails, "x", 9, deadline=ms_from_now(executor, 30)))
+    outcome = outcome_in(executor.failed(work, Retry(delay=31)))
+    assert (outcome.status, outcome.reason, outcome.attempts) == ("failed", "deadline", 1)
+
+
+def test_a_retry_keeps_the_deadline(executor: Executor) -> None:
+    deadline = ms_from_now(executor, 30)
+    settlement = executor.failed(prepared(executor, delivery_of(tasks.fails, "x", 9, deadline=deadline)), Retry(1))
+    assert message_in(settlement).deadline == deadline
+
+
+def test_an_attempt_that_is_handed_on_has_started(executor: Executor) -> None:
+    work = prepared(executor, delivery_of(tasks.works, "x", 1, deadline=ms_from_now(executor, 30)))
+    assert message_in(executor.handed_on(work)).first_started is not None

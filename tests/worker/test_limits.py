@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_taskq import TaskHandle
+from django_taskq import TaskHandle, get_task
 from django_taskq.broker import get_broker
 from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import TaskFailed
@@ -44,6 +44,23 @@ def test_a_timeout_is_a_failed_attempt_that_is_retried(running: WorkerProcess, l
     outcome = end_of(tasks.works.using(timeout=0.2, max_retries=1).delay(ledger.path, 30))
     assert (outcome.attempts, outcome.losses, len(ledger.events())) == (2, 0, 2)
     assert [attempt.how for attempt in outcome.history] == ["retry", "timeout"]
+
+
+@pytest.mark.parametrize("task", [tasks.works, tasks.works_async])
+def test_a_task_is_interrupted_at_its_deadline_and_not_tried_again(
+    task: Any, running: WorkerProcess, ledger: Ledger
+) -> None:
+    outcome = end_of(task.using(timeout=30, deadline=0.6, max_retries=3).delay(ledger.path, 30))
+    assert (outcome.status, outcome.reason, outcome.attempts) == ("failed", "deadline", 1)
+    assert outcome.error_class == "django_taskq.exceptions.TaskTimeout"
+    start, end = ledger.read()
+    assert end["at"] - start["at"] == pytest.approx(0.6, abs=0.15)
+
+
+def test_a_child_inherits_what_is_left(running: WorkerProcess) -> None:
+    left, child = tasks.asks_a_child.using(deadline=20).delay().get(timeout=10)
+    assert get_task(child).get(timeout=10) == pytest.approx(left, abs=1)
+    assert 15 < left <= 20
 
 
 def test_a_task_that_ends_in_time_is_left_alone(running: WorkerProcess, ledger: Ledger) -> None:

@@ -1,6 +1,6 @@
 -- A message that is new to the broker goes to its lane, or to the schedule when it is due later.
--- ARGV from `at`: id, due ('' now, '+ms' from now, 'ms' absolute), expires in ms ('' never), key ('' none),
--- number of values, values (the message's fields).
+-- ARGV from `at`: id, due ('' now, '+ms' from now, 'ms' absolute), expires in ms ('' never) and perhaps after a space
+-- its deadline in ms, key ('' none), number of values, values (the message's fields).
 local admitted, accepted = 0, 0
 
 local function to_lane(id, ...)
@@ -10,6 +10,18 @@ local function to_lane(id, ...)
   admitted = admitted + 1
 end
 
+-- A message may come with a deadline, which it has from the task that sent it.
+local function set_deadline(fields, at)
+  for position = 1, #fields, 2 do
+    if fields[position] == 'D' then
+      fields[position + 1] = number(math.min(at, tonumber(fields[position + 1])))
+      return
+    end
+  end
+  fields[#fields + 1] = 'D'
+  fields[#fields + 1] = number(at)
+end
+
 local function admit(at, now)
   accepted = accepted + 1
   local id, due, expires_in, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 4])
@@ -17,8 +29,12 @@ local function admit(at, now)
   if due == '' and expires_in == '' then return to_lane(id, unpack(ARGV, first, last)) end
   local fields = {unpack(ARGV, first, last)}
   if expires_in ~= '' then
-    fields[#fields + 1] = 'x'
-    fields[#fields + 1] = number(now + tonumber(expires_in))
+    local expires, deadline = string.match(expires_in, '^(%-?%d*) ?(%-?%d*)$')
+    if expires ~= '' then
+      fields[#fields + 1] = 'x'
+      fields[#fields + 1] = number(now + tonumber(expires))
+    end
+    if deadline ~= '' then set_deadline(fields, now + tonumber(deadline)) end
   end
   local when = now
   if due ~= '' then when = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due) end
