@@ -103,7 +103,7 @@ class Location:
         from django_redis.pool import get_connection_factory
 
         alias = self._settings.broker
-        cache = django_settings.CACHES.get(alias)
+        cache: dict[str, Any] | None = django_settings.CACHES.get(alias)
         if cache is None or "django_redis" not in str(cache.get("BACKEND", "")):
             raise ImproperlyConfigured(
                 f"TASKQ['BROKER'] is {alias!r}: neither a URL (redis://, rediss://, unix://, embedded://) nor a CACHES "

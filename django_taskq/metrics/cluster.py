@@ -78,7 +78,8 @@ class Cluster:
                 self._connections = settings, Connections(hasty)
             return census(self._connections[1], broker.keys, settings.queues)
         except TaskqError as error:
-            logger.warning("metrics: %s", error)
+            if self._seen is not None or not self._fresh_until:
+                logger.warning("metrics: %s", error)  # once, not at every scrape
         except Exception:
             logger.exception("metrics: Redis cannot be looked at")
         return None

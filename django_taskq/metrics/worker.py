@@ -10,6 +10,12 @@ from django_taskq.metrics import families
 from django_taskq.worker.exporting import View
 from django_taskq.worker.tally import Ends, Increments, Series
 
+# Shown from the start: Prometheus does not see the first increase of a series that appears with it.
+REASONS = (
+    "failed", "timeout", "hard_timeout", "invalid_arguments", "unknown_task", "unknown_version", "malformed",
+    "worker_lost", "refused",
+)  # fmt: skip
+
 
 class Worker:
     """A collector."""
@@ -45,12 +51,13 @@ def _counters(increments: Increments) -> Iterator[Metric]:
         sent.add_metric(series, count)
     for series, ends in increments.ended.items():
         for state, count in ends.states.items():
-            if state == "retried":
-                retries.add_metric(series, count)
-            else:
+            if state != "retried":
                 processed.add_metric((*series, state), count)
-    for reason, count in increments.dead.items():
-        dead.add_metric((reason,), count)
+        for state in {"succeeded", "failed"} - set(ends.states):
+            processed.add_metric((*series, state), 0)
+        retries.add_metric(series, ends.states["retried"])
+    for reason in dict.fromkeys((*REASONS, *increments.dead)):
+        dead.add_metric((reason,), increments.dead[reason])
     yield from (sent, processed, retries, dead)
     yield families.RECLAIMED.of(increments.reclaimed)
 
