@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_taskq.batch import BatchCall, BatchContext
 from django_taskq.context import TaskContext, current_task
 from django_taskq.core.retry import Exponential, Fixed, Linear
 from django_taskq.exceptions import (
@@ -10,6 +11,7 @@ from django_taskq.exceptions import (
     BrokerUnavailable,
     Discard,
     InvalidArguments,
+    InvalidBatchResult,
     InvalidTask,
     MalformedMessage,
     PayloadTooLarge,
@@ -28,6 +30,8 @@ from django_taskq.handle import TaskHandle, get_task
 from django_taskq.task import Task, task
 
 __all__ = [
+    "BatchCall",
+    "BatchContext",
     "BrokerFull",
     "BrokerRefused",
     "BrokerUnavailable",
@@ -35,6 +39,7 @@ __all__ = [
     "Exponential",
     "Fixed",
     "InvalidArguments",
+    "InvalidBatchResult",
     "InvalidTask",
     "Linear",
     "MalformedMessage",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ from django_taskq.core.progress import Progress
 from django_taskq.exceptions import TaskqError
 
 if TYPE_CHECKING:
+    from django_taskq.batch import BatchCall
     from django_taskq.logs import KeptLog
     from django_taskq.task import Task
 
@@ -32,6 +34,8 @@ class TaskContext:
     """One attempt, seen from inside. Made on the hot path: what is more than a field is computed on demand."""
 
     __slots__ = ("deadline", "log", "max_retries", "message", "place", "queue", "task")
+
+    calls: Sequence[BatchCall[Any]] = ()  # all calls of a batch, in the context of a batch
 
     def __init__(
         self, message: Message, task: Task[..., Any], queue: str, deadline: float | None, max_retries: int

@@ -90,6 +90,10 @@ class ResultError(TaskqError):
     """The task succeeded, but its result cannot be had."""
 
 
+class InvalidBatchResult(TaskqError):
+    """A batch returned something else than None or one result for each call: nobody knows which of them succeeded."""
+
+
 class TaskFailed(TaskqError):
     """The task ended without a result.
 

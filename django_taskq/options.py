@@ -23,6 +23,9 @@ _NAME = re.compile(r"[\w.@/-]{1,200}")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 _LONGEST = dt.timedelta(days=36_500)
+LARGEST_BATCH = 1_000  # calls
+BATCH_TIMEOUT = 1.0  # seconds
+LONGEST_GATHERING = 3_600.0  # seconds that a worker may hold calls without running them
 
 
 class Moment(NamedTuple):
@@ -54,6 +57,8 @@ class TaskOptions:
     enqueue_timeout: float | None = None  # that of the queue
     api: bool = False
     outbox: bool = False
+    batch: int | None = None
+    batch_timeout: float = BATCH_TIMEOUT
 
 
 def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:
@@ -105,6 +110,8 @@ def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
         end = given.get(option)
         if start is not None and end is not None and start.relative == end.relative and end.ms <= start.ms:
             raise InvalidTask(f"{where}: {what} before run_after lets it start.")
+    if given.get("batch") is None and "batch_timeout" in given:
+        raise InvalidTask(f"{where}: batch_timeout says how long a batch waits for more calls; it needs batch=... .")
     both = set(given.get("retry_on", ())) & set(given.get("discard_on", ()))
     if both:
         raise InvalidTask(f"{where}: {', '.join(kind.__name__ for kind in both)} is in retry_on and in discard_on.")
@@ -239,6 +246,21 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def _batch(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_BATCH:
+        raise ValueError(f"must be a whole number from 1 to {LARGEST_BATCH:,}: how many calls run together at most")
+    return value
+
+
+def _batch_timeout(value: Any) -> float:
+    seconds = _span(value, "seconds or a timedelta").total_seconds()
+    if not 0 <= seconds <= LONGEST_GATHERING:
+        raise ValueError(f"must be from 0 to {LONGEST_GATHERING:g} seconds")
+    return seconds
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "queue_name": _queue_name,
     "priority": _priority,
@@ -258,16 +280,20 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "enqueue_timeout": _patience,
     "api": _flag,
     "outbox": _flag,
+    "batch": _batch,
+    "batch_timeout": _batch_timeout,
     "database": _alias,
 }
 
 OPTIONS = frozenset(field.name for field in fields(TaskOptions))
 ONLY_TASK = frozenset({"name", "takes_context"})
 # `api` opens a task to the outside: each says so itself, never a default or a call. TASKQ["OUTBOX"] is the default of
-# `outbox`; a worker must know of every task whether to look for it there, so no call decides that.
-DEFAULTABLE = OPTIONS - {"idempotency_key", "api", "outbox"}
+# `outbox`; a worker must know of every task whether to look for it there, so no call decides that. A batch is the
+# function's shape.
+_OWN = frozenset({"api", "outbox", "batch", "batch_timeout"})
+DEFAULTABLE = OPTIONS - _OWN - {"idempotency_key"}
 # `database`: whose transaction is meant.
-CALL_OPTIONS = OPTIONS - {"backoff", "retry_on", "discard_on", "api", "outbox"} | {"database"}
+CALL_OPTIONS = OPTIONS - _OWN - {"backoff", "retry_on", "discard_on"} | {"database"}
 
 
 def _shown(value: Any) -> str:

@@ -24,6 +24,7 @@ from django.core.signals import setting_changed
 
 from django_taskq import options as task_options
 from django_taskq import producer
+from django_taskq.batch import BatchCodec, BatchDecorator, batching_of, call_here
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
 from django_taskq.core.codec import CallCodec
@@ -121,22 +122,26 @@ class Task(Sender[P, R]):
     enqueue_timeout: float | None  # seconds; None: that of the queue
     api: bool  # whether the JSON API may send it
     outbox: bool  # whether calls are written into the database and sent from there
+    batch: int | None  # calls
+    batch_timeout: float  # seconds
     options: task_options.TaskOptions
     interface = "django_taskq"  # whose decorator made it
 
-    def __init__(self, func: Callable[..., Any], *, takes_context: bool = False, **options: Unpack[Options]) -> None:
+    def __init__(self, func: Callable[..., Any], *, takes_context: bool = False, **options: Any) -> None:
         """Raises InvalidTask for a function that no worker could find or run, and for options that make no sense."""
-        declared: dict[str, Any] = {**options}
         self.module_path = f"{func.__module__}.{func.__qualname__}"
-        self.name = task_options.parse_name(self.module_path, declared.pop("name", self.module_path))
+        self.name = task_options.parse_name(self.module_path, options.pop("name", self.module_path))
         where = f"Task {self.name}"
         self.func = func
         self.is_async = iscoroutinefunction(func)
         self.takes_context = takes_context
-        self.codec = CallCodec(self.name, func, takes_context=takes_context)
-        self.bind = self.codec.bind
-        self._declared = task_options.parse(where, declared, allowed=task_options.OPTIONS)
+        self._declared = task_options.parse(where, options, allowed=task_options.OPTIONS)
         task_options.refuse_contradictions(where, self._declared)
+        self.batching = batching_of(where, self._declared, takes_context=takes_context)
+        self.codec = (
+            BatchCodec(self.name, func) if self.batching else CallCodec(self.name, func, takes_context=takes_context)
+        )
+        self.bind = self.codec.bind
         functools.update_wrapper(self, func, updated=())
         if django_settings.configured:
             self._resolve()
@@ -149,7 +154,9 @@ class Task(Sender[P, R]):
         return self.func.__qualname__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Runs the function here and now, without the queue."""
+        """Runs the function here and now, without the queue; a batch task's with one call."""
+        if self.batching:
+            return cast("R", call_here(self, *args, **kwargs))
         if self.takes_context:
             context = TaskContext(Message(new_id(), self.name), self, self.queue_name, None, 0)
             return cast("R", self.func(context, *args, **kwargs))
@@ -242,8 +249,10 @@ def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
 def task(*, takes_context: Literal[True], **options: Unpack[Options]) -> ContextDecorator: ...
 @overload
+def task(*, batch: int, batch_timeout: float | timedelta = ..., **options: Unpack[Options]) -> BatchDecorator: ...
+@overload
 def task(*, takes_context: Literal[False] = False, **options: Unpack[Options]) -> Decorator: ...
-def task(function: Any = None, /, *, takes_context: bool = False, **options: Unpack[Options]) -> Any:
+def task(function: Any = None, /, *, takes_context: bool = False, **options: Any) -> Any:
     """Makes a module-level function a task: `@task`, or `@task(queue_name="mail", max_retries=5)`.
 
     The function stays callable as it is. Raises InvalidTask, at import, for a function that no worker could find and
@@ -254,7 +263,7 @@ def task(function: Any = None, /, *, takes_context: bool = False, **options: Unp
     return _make(function, takes_context=takes_context, options=options)
 
 
-def _make(function: Any, *, takes_context: bool, options: Options) -> Task[..., Any]:
+def _make(function: Any, *, takes_context: bool, options: dict[str, Any]) -> Task[..., Any]:
     _refuse_unusable(function)
     kind: type[Task[..., Any]] = AsyncTask if iscoroutinefunction(function) else Task
     made = kind(function, takes_context=takes_context, **options)

@@ -9,9 +9,9 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from django.db import connections
 
@@ -19,7 +19,7 @@ from django_taskq.broker.workers import new_worker_id
 from django_taskq.signals import worker_process_started, worker_process_stopped
 from django_taskq.worker.maintenance import Maintenance
 from django_taskq.worker.notes import Note, Notes
-from django_taskq.worker.process import TaskProcess, notes_needed
+from django_taskq.worker.process import TaskProcess, most_together, notes_needed
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -29,24 +29,18 @@ logger = logging.getLogger("django_taskq.worker")
 _fork = multiprocessing.get_context("fork")
 
 
-class Inherited(Protocol):
-    """What the supervisor has open and a child must not keep."""
-
-    def close(self) -> None:
-        """In the child."""
-
-
 class Child(ABC):
     """A forked process and the pipe to it."""
 
     state = "running"
 
-    def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited]) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None]) -> None:
         self.broker, self.options = broker, options
         self.pipe, theirs = _fork.Pipe()
         self.started = time.monotonic()
         connections.close_all()  # a database connection must not be shared with a child
-        self.process = _fork.Process(target=self._main, args=(theirs, [self.pipe, *inherited]), daemon=False)
+        inherited = [self.pipe, *(child.pipe for child in others if child is not None)]
+        self.process = _fork.Process(target=self._main, args=(theirs, inherited), daemon=False)
         self.process.start()
         theirs.close()
 
@@ -55,7 +49,7 @@ class Child(ABC):
         """Its process id."""
         return self.process.pid or 0
 
-    def _main(self, pipe: Connection, inherited: list[Inherited]) -> None:
+    def _main(self, pipe: Connection, inherited: list[Connection]) -> None:
         for other in inherited:  # or a sibling would keep the supervisor's end of a pipe open after its death
             other.close()
         signal.set_wakeup_fd(-1)
@@ -105,16 +99,16 @@ class Child(ABC):
 class TaskChild(Child):
     """A task process. `notes` says what it is running, even after its death."""
 
-    def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited]) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None]) -> None:
         self.worker = new_worker_id()
-        self.notes = Notes(notes_needed(options))
+        self.notes = Notes(notes_needed(options), most_together())
         self.registered = False
         self.settled = 0
         self.idle = self.ended = False  # it found nothing more to do, in a burst; it ended in good order
         self.over_limit: list[Note] = []  # what it was killed for
         self.last = False  # an operator wants it quiet, or gone: nobody follows it
         self.kill_at: float | None = None  # monotonic seconds, once an operator has told it to stop
-        super().__init__(broker, options, inherited)
+        super().__init__(broker, options, others)
 
     def run(self, pipe: Connection) -> None:
         """The task process. Tracing and the like begin after the fork, and send what they gathered before the end."""
@@ -123,20 +117,6 @@ class TaskChild(Child):
             TaskProcess(self.broker, self.worker, self.options, self.notes, pipe).run()
         finally:
             worker_process_stopped.send_robust(self.worker)
-
-    def told(self, word: str, *rest: Any) -> None:
-        """The words of worker/process.py."""
-        if word == "registered":
-            self.registered = True
-        elif word == "settled":
-            self.settled = rest[0]
-        elif word == "idle":
-            self.idle = True
-        elif word == "ended":
-            self.ended = True
-        elif word == "retiring":
-            self.change_state("retiring")
-            logger.info("worker %s makes way for a new one: %s", self.worker, rest[0])
 
     @property
     def lasting(self) -> bool:
@@ -152,10 +132,10 @@ class TaskChild(Child):
 class MaintenanceChild(Child):
     """The process of the sweeps. `owner` holds the recorder's lease: one that died leaves it to its successor."""
 
-    def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited], owner: str) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None], owner: str) -> None:
         self.owner = owner
-        super().__init__(broker, options, inherited)
+        super().__init__(broker, options, others)
 
     def run(self, pipe: Connection) -> None:
         """The maintenance process."""
-        Maintenance(self.broker, pipe, self.owner, metered=self.options.metered).run()
+        Maintenance(self.broker, pipe, self.owner).run()

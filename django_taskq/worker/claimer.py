@@ -100,6 +100,7 @@ class Claimer:
         self._disconnect()
 
     def _step(self) -> None:
+        self._distributor.start_batches()
         if time.monotonic() >= self._compare_at:
             self._compare(self._connect())
             return
@@ -128,6 +129,7 @@ class Claimer:
             self._say_full()
             self._pause(1.0)
         elif self._idle is not None:
+            self._distributor.start_batches(due=False)
             if claim.next_due is None or claim.next_due > self._clock.now():
                 self._end_burst(idle)
         else:
@@ -143,7 +145,10 @@ class Claimer:
 
     def _end_when_enough(self) -> None:
         """After `most` messages, as soon as all of them have started."""
-        if self._most is not None and self.claimed >= self._most and not self._distributor.waiting():
+        if self._most is None or self.claimed < self._most:
+            return
+        self._distributor.start_batches(due=False)
+        if not self._distributor.waiting():
             self._enough()
             self.stopping = True
 
@@ -179,7 +184,7 @@ class Claimer:
     def _wait_for_room(self) -> None:
         self._room.clear()
         if self._wanted() <= 0:
-            self._room.wait(LOOK_EVERY)
+            self._room.wait(self._until_batch(LOOK_EVERY))
         self._distributor.release_late()
 
     def _probe(self) -> None:
@@ -222,8 +227,14 @@ class Claimer:
             seconds = LOOK_EVERY
         if claim.next_due is not None:
             seconds = min(seconds, claim.next_due - self._clock.now() + 0.0005)
+        seconds = self._until_batch(seconds)
         if seconds > 0:
             self._woken = self._sleeper.sleep(seconds, connection, self._wake_read)
+
+    def _until_batch(self, seconds: float) -> float:
+        """So many seconds, or fewer when a batch is to start sooner."""
+        due = self._distributor.next_batch()
+        return seconds if due is None else max(0.0, min(seconds, due - time.monotonic()))
 
     def _get_up(self) -> None:
         """Sleeps no more; a token that woke this worker, which was told to stop or declared dead, is for another."""
@@ -244,7 +255,8 @@ class Claimer:
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while not self.stopping and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 0.1))
+            time.sleep(self._until_batch(min(left, 0.1)))
+            self._distributor.start_batches()
 
     def _connect(self) -> redis.Connection:
         if self._connection is None:

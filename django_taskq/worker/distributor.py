@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django_taskq import registry
 from django_taskq.broker.deliveries import Delivery, Settlement, release
 from django_taskq.core.message import losses_of
+from django_taskq.worker.batches import Batch, deliveries_of
 from django_taskq.worker.executor import MOST_LOSSES
-from django_taskq.worker.prefetch import ahead_for, room_for, to_claim
+from django_taskq.worker.gathering import Gathering
+from django_taskq.worker.prefetch import ahead_for, room_for, to_claim, with_batches
 
 if TYPE_CHECKING:
+    from django_taskq.batch import Batching
+    from django_taskq.task import Task
     from django_taskq.worker.loop import LoopPool
     from django_taskq.worker.pools import ThreadPool
 
@@ -29,10 +33,18 @@ class Distributor:
         self._threads, self._loop, self._settle = threads, loop, settle
         self._suspects: deque[Delivery] = deque()  # they run one at a time, alone
         self._share: float | None = None
+        self._gathering: Gathering[Delivery] = Gathering()
+        self._batches: list[Batch] = []  # handed to a pool; those that have started among them do not count
+        self._gathered = 0.0  # share of the messages of the last claims that were calls for batches
 
     def wanted(self) -> int:
-        """How many messages to claim so that both kinds find room."""
-        return to_claim(self._room(self._threads), self._room(self._loop), self._share)
+        """How many messages to claim so that both kinds find room. None while a batch waits for a place."""
+        if self._batches:
+            self._batches = [batch for batch in self._batches if batch.waits]
+            if self._batches:
+                return 0
+        wanted = to_claim(self._room(self._threads), self._room(self._loop), self._share)
+        return wanted if not self._gathered else with_batches(wanted, self._gathered, self._gathering.missing())
 
     def _room(self, pool: ThreadPool | LoopPool) -> int:
         ahead = ahead_for(pool.size, pool.durations.seconds)
@@ -55,23 +67,55 @@ class Distributor:
         if self._suspects:
             self._release([delivery for delivery in deliveries if delivery not in self._suspects])
             return
-        to_loop = 0
+        to_loop = gathered = 0
         for delivery in deliveries:
-            if _is_async(delivery):
+            task = _task_of(delivery)
+            if task is not None and task.batching is not None:
+                self._gather(task, task.batching, delivery)
+                gathered += 1
+            elif task is not None and task.is_async:
                 self._loop.put(delivery)
                 to_loop += 1
             else:
                 self._threads.put(delivery)
-        share = to_loop / len(deliveries)
-        self._share = share if self._share is None else self._share + SMOOTHING * (share - self._share)
-        if abs(self._share - round(self._share)) < 0.01:
-            self._share = float(round(self._share))
+        if gathered or self._gathered:
+            self._gathered = _moved(self._gathered, gathered / len(deliveries))
+            if gathered == len(deliveries):
+                return
+        share = to_loop / (len(deliveries) - gathered)
+        self._share = share if self._share is None else _moved(self._share, share)
+
+    def _gather(self, task: Task[..., Any], batching: Batching, delivery: Delivery) -> None:
+        now = time.monotonic()
+        complete = self._gathering.add(task.name, delivery, size=batching.size, patience=batching.timeout, now=now)
+        if complete is not None:
+            self._start(complete, now)
+
+    def start_batches(self, *, due: bool = True) -> None:
+        """Starts batches whose first call has waited for long enough, or all that have begun."""
+        if self._gathering:
+            now = time.monotonic()
+            for calls in self._gathering.due(now) if due else self._gathering.all():
+                self._start(calls, now)
+
+    def next_batch(self) -> float | None:
+        """When `start_batches` will have something to start, monotonic seconds; None while nothing gathers."""
+        return self._gathering.next_due() if self._gathering else None
+
+    def _start(self, calls: Sequence[Delivery], now: float) -> None:
+        pool = self._pool_for(calls[0])
+        batch = Batch(calls, now, self._settle, pool.room.set)
+        self._batches.append(batch)
+        pool.put(batch)
+
+    def _pool_for(self, delivery: Delivery) -> ThreadPool | LoopPool:
+        return self._loop if _is_async(delivery) else self._threads
 
     def offer(self, deliveries: Sequence[Delivery]) -> int:
         """Gives each to its pool if that has room, otherwise to other workers. Returns how many found room."""
         placed = 0
         for delivery in deliveries:
-            if not self._suspects and self._room(self._loop if _is_async(delivery) else self._threads):
+            if not self._suspects and self._room(self._pool_for(delivery)):
                 self.give([delivery])
                 placed += 1
             else:
@@ -88,12 +132,16 @@ class Distributor:
         What waits is handed on, other suspects too. None: not yet.
         """
         if self.waiting() or self.busy() or held > len(self._suspects):
-            self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")))
+            self._release_waiting()
             return None
         delivery = self._suspects.popleft()
         self._release(self._suspects)
         self._suspects.clear()
-        (self._loop if _is_async(delivery) else self._threads).put(delivery)
+        task = _task_of(delivery)
+        if task is not None and task.batching is not None:
+            self._start([delivery], time.monotonic())
+        else:
+            self._pool_for(delivery).put(delivery)
         return delivery
 
     def busy(self) -> bool:
@@ -110,12 +158,27 @@ class Distributor:
 
     def release_all(self) -> None:
         """Hands on what has not started."""
-        self._release([*self._threads.take_back(float("inf")), *self._loop.take_back(float("inf")), *self._suspects])
+        self._release_waiting()
+        self._release(self._suspects)
         self._suspects.clear()
+
+    def _release_waiting(self) -> None:
+        self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")))
+        for calls in self._gathering.all():
+            self._release(calls)
 
     def _release(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            self._settle(release(delivery))
+            if isinstance(delivery, Batch):
+                delivery.leave()
+            for each in deliveries_of(delivery):
+                self._settle(release(each))
+
+
+def _moved(mean: float, newest: float) -> float:
+    """A moving mean of a share, which arrives at 0 and 1."""
+    mean += SMOOTHING * (newest - mean)
+    return float(round(mean)) if abs(mean - round(mean)) < 0.01 else mean
 
 
 def _is_suspect(delivery: Delivery) -> bool:
@@ -125,11 +188,16 @@ def _is_suspect(delivery: Delivery) -> bool:
 
 
 def _is_async(delivery: Delivery) -> bool:
-    """Whether a message is for the event loop. What cannot be read goes to a thread, which says so."""
+    """Whether a message is for the event loop."""
+    task = _task_of(delivery)
+    return task is not None and task.is_async
+
+
+def _task_of(delivery: Delivery) -> Task[..., Any] | None:
+    """The task of a message. What cannot be read goes to a thread, which says so."""
     fields = delivery.fields
     if len(fields) > 3 and fields[2] == b"t":
         name = fields[3]
     else:  # a foreign producer's order
         name = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"t", b"")
-    task = registry.find(name.decode("utf-8", "replace"))
-    return task is not None and task.is_async
+    return registry.find(name.decode("utf-8", "replace"))

@@ -26,6 +26,14 @@ from django_taskq.exceptions import (
 from django_taskq.logs import fields_of
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
+from django_taskq.worker.batches import (
+    Batch,
+    BatchWork,
+    conclude_batch,
+    deliveries_of,
+    prepare_batch,
+    settlements_of,
+)
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
 from django_taskq.worker.malformed import malformed
@@ -57,13 +65,15 @@ class Executor:
 
     # --- before the run -----------------------------------------------------------------------------------------------
 
-    def prepare(self, delivery: Delivery) -> Work | Settlement:
+    def prepare(self, delivery: Delivery) -> Work | Settlement | list[Settlement]:
         """Work to run, or how the delivery ends without a run. Never raises."""
         try:
+            if delivery.__class__ is Batch:
+                return prepare_batch(self, delivery)
             return self._prepared(delivery)
         except BaseException as fault:
             logger.exception("entry %s cannot be run", delivery.location.decode("utf-8", "replace"))
-            return malformed(self, delivery, fault)
+            return self.broken(delivery, fault)
 
     def _prepared(self, delivery: Delivery) -> Work | Settlement:
         started = time.monotonic()
@@ -123,13 +133,15 @@ class Executor:
 
     # --- after the run ------------------------------------------------------------------------------------------------
 
-    def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement:
-        """How a run ends that returned `result` or raised `error`. Never raises."""
+    def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement | list[Settlement]:
+        """How a run ends that returned `result` or raised `error`; of a batch, how each call does. Never raises."""
         try:
+            if work.__class__ is BatchWork:
+                return conclude_batch(self, work, result, error)
             return self.succeeded(work, result) if error is None else self.failed(work, error)
         except BaseException as fault:
             logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id)
-            return malformed(self, work.delivery, fault)
+            return self.broken(work.delivery, fault)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:
         """The task returned. A result that cannot be stored never runs it again."""
@@ -178,6 +190,15 @@ class Executor:
             outcome = outcome_of(self, work, State.DISCARDED, reason=reason, failure=failure)
             return self._ended(work, outcome)
         return self._retry(work, failure, decision.delay, error)
+
+    def refused(self, work: Work, error: BaseException) -> Settlement:
+        """The run ended in an error after which no other attempt makes sense."""
+        return self._bury(work, describe(error), "failed", error, ran=True)
+
+    def broken(self, delivery: Delivery, fault: BaseException) -> Settlement | list[Settlement]:
+        """A fault of the worker itself: a dead letter with the reason `malformed`, for each call of a batch."""
+        ends = [malformed(self, each, fault) for each in deliveries_of(delivery)]
+        return ends if len(ends) > 1 else ends[0]
 
     def _retry(self, work: Work, failure: Failure, delay: float, error: BaseException) -> Settlement:
         message, number, duration = work.message, work.context.attempt, time.monotonic() - work.started
@@ -231,8 +252,10 @@ class Executor:
         """The full name of a message's idempotency key, or ''."""
         return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
-    def handed_on(self, work: Work) -> Settlement:
+    def handed_on(self, work: Work) -> Settlement | list[Settlement]:
         """What has started here goes to other workers. Where a first start counts, its message must say that it was."""
+        if isinstance(work, BatchWork):
+            return [settlement for each in work.works for settlement in settlements_of(self.handed_on(each))]
         message = work.message
         if (
             (message.expires is None and message.deadline is None)

@@ -13,11 +13,12 @@ import redis
 
 from django_taskq import registry
 from django_taskq.broker.connection import run_scripts
-from django_taskq.broker.deliveries import Deliveries, Delivery, refusals
+from django_taskq.broker.deliveries import Deliveries, Delivery, Settlement, refusals
 from django_taskq.broker.errors import typed
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
 from django_taskq.exceptions import HardTimeout, MalformedMessage
+from django_taskq.worker.batches import settlements_of
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.work import Work
@@ -25,12 +26,9 @@ from django_taskq.worker.work import Work
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
     from django_taskq.worker.notes import Note
-    from django_taskq.worker.tally import Tally
 
 
-def settle_killed(
-    broker: Broker, worker: str, over_limit: Sequence[Note], beside: Sequence[Note], tally: Tally
-) -> None:
+def settle_killed(broker: Broker, worker: str, over_limit: Sequence[Note], beside: Sequence[Note]) -> None:
     """Settles what a killed process was running over its hard limit, and hands on what had started beside it.
 
     Safe to repeat. Raises TaskqError.
@@ -43,7 +41,7 @@ def settle_killed(
     executor = Executor(worker, broker.keys, get_settings(), clock)
     connection = broker.connections.open()
     try:
-        settlements = []
+        settlements: list[Settlement] = []
         for note in (*over_limit, *beside):
             delivery = deliveries.find(connection, note.location, sent)
             if delivery is None:
@@ -51,18 +49,15 @@ def settle_killed(
             work = _work(delivery, note.started - offset)
             if work is not None:
                 killed = note in over_limit
-                settlements.append(
-                    executor.concluded(work, None, HardTimeout()) if killed else executor.handed_on(work)
-                )
+                ended = executor.concluded(work, None, HardTimeout()) if killed else executor.handed_on(work)
+                settlements += settlements_of(ended)
         for call, batch in deliveries.settle_calls(settlements):
             reply = run_scripts(connection, [call])[0]
             if isinstance(reply, Exception):
                 raise typed(reply, broker.connections.location.display)
             refused = refusals(batch[0], reply)
-            stand = [settlement for position, settlement in enumerate(batch) if position not in refused]
-            tally.settled(stand)
-            for settlement in stand:
-                if settlement.then is not None:
+            for position, settlement in enumerate(batch):
+                if position not in refused and settlement.then is not None:
                     settlement.then()
     except (redis.exceptions.RedisError, OSError) as error:
         raise typed(error, broker.connections.location.display) from error

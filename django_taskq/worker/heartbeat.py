@@ -26,8 +26,7 @@ class Heartbeat:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._at = 0.0
-        self._beaten: float | None = None  # monotonic seconds
-        self.away = False  # whether Redis did not answer when it was last asked
+        self._away = False
 
     def tick(self, children: Iterable[TaskChild]) -> dict[str, list[str] | None]:
         """Worker -> requests for it, or None: it was declared dead. Empty between beats and while Redis is away."""
@@ -42,22 +41,16 @@ class Heartbeat:
         try:
             replies = self._workers.beat(beats)
         except TaskqError as error:
-            if not self.away:
+            if not self._away:
                 logger.warning("heartbeat: %s", error)
-            self.away = True
+            self._away = True
             return {}
-        if self.away:
+        if self._away:
             logger.info("heartbeat: Redis is back")
-        self.away = False
-        if any(requests is not None for requests in replies.values()):
-            self._beaten = time.monotonic()
+        self._away = False
         if any(replies.values()):
             self._at = 0.0  # the next one says what came of the requests
         return replies
-
-    def beaten_ago(self) -> float | None:
-        """Seconds since Redis took a beat; None: it never has."""
-        return None if self._beaten is None else time.monotonic() - self._beaten
 
 
 def _fields(child: TaskChild) -> dict[str, str | int | float]:

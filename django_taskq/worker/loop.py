@@ -12,18 +12,17 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.deliveries import Delivery
 from django_taskq.context import TaskContext, _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
-from django_taskq.worker.malformed import malformed
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import Mean, Settle, call_task
+from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
     from django_taskq.core.progress import Progress
     from django_taskq.worker.executor import Executor
-    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -147,14 +146,14 @@ class AsyncRun:
             pass
         except BaseException as fault:
             logger.exception("entry %s: a fault of the worker itself", self.delivery.location.decode())
-            self.pool.settle(malformed(self.pool.executor, self.delivery, fault))
+            self.pool.settle(self.pool.executor.broken(self.delivery, fault))
         finally:
             notes.clear(self.number)
 
     async def _attempt(self) -> None:
         pool, executor = self.pool, self.pool.executor
         work = executor.prepare(self.delivery)
-        if isinstance(work, Settlement):
+        if not isinstance(work, Work):
             pool.settle(work)
             return
         if work.hard_timeout is not None:
@@ -179,7 +178,8 @@ class AsyncRun:
             return
         if error is not None and issubclass(type(error), asyncio.CancelledError) and self.interruption is not None:
             error = self.interruption().with_traceback(error.__traceback__)
-        pool.durations.add(time.monotonic() - work.started)
+        if work.__class__ is Work:
+            pool.durations.add(time.monotonic() - work.started)
         pool.settle(executor.concluded(work, result, error))
 
     @property

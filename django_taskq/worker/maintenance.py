@@ -17,7 +17,6 @@ from django_taskq.retention import Pruner
 from django_taskq.worker.reclaimer import Reclaimer
 from django_taskq.worker.relays import RelayService
 from django_taskq.worker.sampler import Sampler
-from django_taskq.worker.tally import Tally
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -36,17 +35,14 @@ class Service(Protocol):
 
 
 class Maintenance:
-    """Ends when it is told to, or when its supervisor is gone, which it tells once a second what it has counted."""
+    """Ends when it is told to, or when its supervisor is gone."""
 
-    def __init__(self, broker: Broker, pipe: Connection, owner: str, *, metered: bool = False) -> None:
+    def __init__(self, broker: Broker, pipe: Connection, owner: str) -> None:
         self._pipe = pipe
-        self._tally = Tally() if metered else None
         self._recorder = Recorder(broker, owner)
         self.services: dict[str, Service] = {
             "recorder": self._recorder,
-            "reclaimer": Reclaimer(
-                Workers(broker.connections, broker.keys), counter=self._tally.reclaimed if self._tally else None
-            ),
+            "reclaimer": Reclaimer(Workers(broker.connections, broker.keys)),
             "pruner": Pruner(),
             "sampler": Sampler(broker, get_settings().queues),
             **{f"relay-{database}": RelayService(broker, database) for database in get_settings().outbox_databases},
@@ -75,16 +71,10 @@ class Maintenance:
 
     def _wait_for_the_end(self) -> None:
         try:
-            while not wait([self._pipe], 1.0 if self._tally else None):
-                self._report()
+            wait([self._pipe])
             self._pipe.recv()
         except (EOFError, OSError):
             logger.error("maintenance has lost its supervisor and ends")
-
-    def _report(self) -> None:
-        if self._tally is not None:
-            for part in self._tally.take().parts():
-                self._pipe.send(("counted", part))
 
     def _record_the_rest(self, deadline: float) -> None:
         try:

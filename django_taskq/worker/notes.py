@@ -13,8 +13,9 @@ from typing import NamedTuple
 from django_taskq.core.progress import LONGEST_TEXT, Progress
 
 SLOT = 256
-_HEAD = struct.Struct("<xBdd")  # (length, apart), started, hard deadline
+_HEAD = struct.Struct("<xBdd")  # (length, apart), 1 if many, started, hard deadline
 _LONGEST = SLOT - 1 - _HEAD.size
+_LENGTH = struct.Struct("<I")
 _PROGRESS = struct.Struct("<xBdd")  # (1 while there is some), length of the text, current, total (NaN: unknown)
 PROGRESS_SLOT = _PROGRESS.size + LONGEST_TEXT
 
@@ -31,21 +32,39 @@ class Note(NamedTuple):
 class Notes:
     """One note for each slot. Made before the fork, shared after it."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, together: int = 1) -> None:
+        """`together`: how many locations a slot may start at once, a line each."""
         self.slots = slots
         self._memory = mmap.mmap(-1, max(1, slots) * SLOT)
+        # Memory that nobody writes to is not taken up.
+        self._wide = _LENGTH.size + together * (_LONGEST + 1) if together > 1 else 0
+        self._many = mmap.mmap(-1, max(1, slots * self._wide))
         self._progress = mmap.mmap(-1, max(1, slots) * PROGRESS_SLOT)
 
     def set(self, slot: int, location: bytes, started: float) -> None:
         """Notes what a slot starts."""
         at, length = slot * SLOT, len(location)
         if length > _LONGEST:
+            self._set_many(slot, location, started)
             return
         memory = self._memory
         memory[at] = self._progress[slot * PROGRESS_SLOT] = 0
         _HEAD.pack_into(memory, at, 0, started, 0.0)
         memory[at + _HEAD.size : at + _HEAD.size + length] = location
         memory[at] = length
+
+    def _set_many(self, slot: int, locations: bytes, started: float) -> None:
+        if not self._wide:
+            return
+        at, wide, memory = slot * SLOT, slot * self._wide, self._memory
+        if len(locations) > (most := self._wide - _LENGTH.size):
+            locations = locations[:most].rpartition(b"\n")[0]
+        memory[at] = self._progress[slot * PROGRESS_SLOT] = 0
+        _HEAD.pack_into(memory, at, 1, started, 0.0)
+        _LENGTH.pack_into(self._many, wide, len(locations))
+        wide += _LENGTH.size
+        self._many[wide : wide + len(locations)] = locations
+        memory[at] = 1
 
     def limit(self, slot: int, hard_deadline: float) -> None:
         """Tells the supervisor when to kill this process for what the slot is running."""
@@ -65,23 +84,24 @@ class Notes:
         """The slot has finished."""
         self._memory[slot * SLOT] = 0
 
-    def busy(self, first: int) -> tuple[int, int]:
-        """How many of the first slots have a note, and how many of the others."""
-        taken = [self._memory[slot * SLOT] > 0 for slot in range(self.slots)]
-        return sum(taken[:first]), sum(taken[first:])
-
     def read(self) -> list[Note]:
-        """All notes."""
+        """All notes, one for each location."""
         found = []
         for slot in range(self.slots):
             at = slot * SLOT
             length = self._memory[at]
             if length:
-                _, started, hard_deadline = _HEAD.unpack_from(self._memory, at)
+                many, started, hard_deadline = _HEAD.unpack_from(self._memory, at)
                 start = at + _HEAD.size
-                location = self._memory[start : start + length]
-                found.append(Note(location, started, hard_deadline, self._progress_of(slot)))
+                noted = self._read_many(slot) if many else self._memory[start : start + length]
+                progress = self._progress_of(slot)
+                found += [Note(location, started, hard_deadline, progress) for location in noted.split(b"\n")]
         return found
+
+    def _read_many(self, slot: int) -> bytes:
+        start = slot * self._wide + _LENGTH.size
+        (length,) = _LENGTH.unpack_from(self._many, slot * self._wide)
+        return self._many[start : start + length]
 
     def _progress_of(self, slot: int) -> Progress | None:
         at = slot * PROGRESS_SLOT
@@ -95,4 +115,5 @@ class Notes:
     def close(self) -> None:
         """Gives the memory back."""
         self._memory.close()
+        self._many.close()
         self._progress.close()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from django_taskq.worker.executor import Executor
     from django_taskq.worker.work import Work
 
-Settle = Callable[[Settlement], None]
+Settle = Callable[[Settlement | list[Settlement]], None]
 SMOOTHING = 0.05  # weight of the newest duration in the mean
 
 

@@ -29,6 +29,17 @@ def room_for(size: int, busy: int, waiting: int, ahead: int) -> int:
     return 0 if waiting > ahead // 2 else max(0, size - busy + ahead - waiting)
 
 
+def with_batches(wanted: int, share: float, missing: int) -> int:
+    """Messages to claim when `wanted` would find room and lately that share (0..1] was for batches.
+
+    Those take up no room while they gather; but no more are claimed for them than are `missing` to complete them.
+    """
+    if wanted <= 0 or missing <= 0:
+        return wanted
+    most = wanted + missing
+    return most if share >= 1.0 else min(most, int(wanted / (1.0 - share)))
+
+
 def to_claim(threads: int, loop: int, share_of_async: float | None) -> int:
     """Messages to claim when the pools have room for that many, and lately that share (0..1) was async.
 

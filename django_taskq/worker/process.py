@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import django
 
 import django_taskq
-from django_taskq import producer
 from django_taskq.broker.deliveries import Deliveries
 from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
 from django_taskq.logs import capture
+from django_taskq.registry import all_tasks
+from django_taskq.worker.batches import settlements_of
 from django_taskq.worker.claimer import Claimer
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.distributor import Distributor
@@ -31,9 +32,7 @@ from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
 from django_taskq.worker.pools import ThreadPool
 from django_taskq.worker.process_info import rss
-from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.settler import Settler
-from django_taskq.worker.tally import Tally
 from django_taskq.worker.time_limits import TimeLimits
 
 if TYPE_CHECKING:
@@ -56,15 +55,16 @@ def notes_needed(options: WorkerOptions) -> int:
     return 2 * options.threads + options.async_concurrency
 
 
+def most_together() -> int:
+    """Locations that a slot may start at once: the size of the largest batch."""
+    return max((task.batching.size for task in all_tasks() if task.batching), default=1)
+
+
 class TaskProcess:
-    """Talks to its supervisor through `pipe`: words in; registered, settled n, counted what, retiring why, idle, ended
-    out."""
+    """Talks to its supervisor through `pipe`: words in; registered, settled n, retiring why, idle, ended out."""
 
     def __init__(self, broker: Broker, worker: str, options: WorkerOptions, notes: Notes, pipe: Connection) -> None:
         self.worker, self.options, self._pipe, self._notes = worker, options, pipe, notes
-        self._reporter = Reporter(pipe)
-        self._tally = Tally() if options.metered else None
-        producer.set_counter(self._tally.sent if self._tally else None)
         settings, connections, keys = get_settings(), broker.connections, broker.keys
         self._workers = Workers(connections, keys)
         self._held = Held()
@@ -80,7 +80,7 @@ class TaskProcess:
         if settings.capture_logs is not None:
             capture(settings.capture_logs)
         clock = Clock()
-        self._settler = Settler(connections, deliveries, self._held, self._tally)
+        self._settler = Settler(connections, deliveries, self._held)
         self._executor = executor = Executor(worker, keys, settings, clock)
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
         self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
@@ -95,7 +95,7 @@ class TaskProcess:
         self._sigterm = False
         self._orphaned = False
         self._asked_to_cancel: dict[bytes, float] = {}  # location -> until when it may still arrive here (monotonic)
-        self._told, self._count_at = 0, 0.0
+        self._told = 0
         self._beat_at = 0.0
 
     def run(self) -> None:
@@ -200,13 +200,11 @@ class TaskProcess:
         self._claimer.stop()
         running: list[tuple[Slot | AsyncRun, Work]] = [*self._threads.running(), *self._loop.running()]
         released = [work for place, work in running if place.abandon(work)]
-        for work in released:
-            self._settler.put(self._executor.handed_on(work))
+        settlements = [each for work in released for each in settlements_of(self._executor.handed_on(work))]
+        self._settler.put(settlements)
         if released:
-            logger.warning("worker %s released %d running tasks to other workers", self.worker, len(released))
+            logger.warning("worker %s released %d running tasks to other workers", self.worker, len(settlements))
         self._settler.stop(SETTLING)
-        if self._tally is not None:
-            self._reporter.count(self._tally.take(), last=True)
         self._tell("ended")
         if self._orphaned:
             self._leave_register()
@@ -220,9 +218,6 @@ class TaskProcess:
             logger.warning("worker %s ends without leaving the register: %s", self.worker, error)
 
     def _report(self) -> None:
-        if self._tally is not None and time.monotonic() >= self._count_at:
-            self._count_at = time.monotonic() + 1.0
-            self._reporter.count(self._tally.take())
         options, settled = self.options, self._settler.settled
         if settled == self._told or time.monotonic() < self._beat_at:
             return
@@ -232,7 +227,10 @@ class TaskProcess:
             self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")
 
     def _tell(self, *words: object) -> None:
-        self._reporter.tell(*words)
+        try:
+            self._pipe.send(words)
+        except (OSError, ValueError):
+            return  # the supervisor is gone, which `_listen` finds out
 
     def _register(self) -> None:
         self._workers.register(self.worker, describe(self.options))

@@ -20,7 +20,6 @@ from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.held import Held
-from django_taskq.worker.tally import Tally
 from django_taskq.worker.unsettled import as_refused
 
 if TYPE_CHECKING:
@@ -35,10 +34,8 @@ FLUSH = 2_000  # settlements a pipeline
 class Settler:
     """Owns its connection. `put` from any thread."""
 
-    def __init__(
-        self, connections: Connections, deliveries: Deliveries, held: Held, tally: Tally | None = None
-    ) -> None:
-        self._connections, self._deliveries, self._held, self._tally = connections, deliveries, held, tally
+    def __init__(self, connections: Connections, deliveries: Deliveries, held: Held) -> None:
+        self._connections, self._deliveries, self._held = connections, deliveries, held
         self._queue: deque[Settlement] = deque()
         self._something = threading.Event()
         self._connection: redis.Connection | None = None
@@ -48,9 +45,12 @@ class Settler:
         self.thread = threading.Thread(target=self._run, name="taskq-settler", daemon=True)
         self.thread.start()
 
-    def put(self, settlement: Settlement) -> None:
-        """Settles it soon."""
-        self._queue.append(settlement)
+    def put(self, settlement: Settlement | list[Settlement]) -> None:
+        """Settles it, or all of them, soon."""
+        if isinstance(settlement, list):
+            self._queue.extend(settlement)
+        else:
+            self._queue.append(settlement)
         if not self._something.is_set():
             self._something.set()
 
@@ -141,10 +141,6 @@ class Settler:
                     self._tell(settlement)
             elif code == LOST:
                 lost.append(settlement)
-        if self._tally is not None:
-            self._tally.settled(
-                [each for position, each in enumerate(settlements) if position not in codes] if codes else settlements
-            )
         for settlement in self._not_standing(lost) if repeated else lost:
             logger.warning(
                 "entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode()
@@ -161,8 +157,6 @@ class Settler:
                         others.append(settlement)
                         continue
                     self.settled += 1
-                    if self._tally is not None:
-                        self._tally.settled([settlement])
                     self._tell(settlement)
         except (redis.exceptions.RedisError, OSError) as error:
             logger.debug("what became of %d settlements is not known: %s", len(lost), error)

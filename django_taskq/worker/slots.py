@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
-from django_taskq.worker.malformed import malformed
+from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
     from django_taskq.context import TaskContext
     from django_taskq.core.progress import Progress
     from django_taskq.worker.pools import ThreadPool
-    from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -60,7 +59,7 @@ class Slot:
             except BaseException as fault:
                 logger.exception("entry %s: a fault of the worker itself", delivery.location.decode())
                 self.pool.notes.clear(self.number)
-                self.pool.settle(malformed(self.pool.executor, delivery, fault))
+                self.pool.settle(self.pool.executor.broken(delivery, fault))
                 self.work, self.busy = None, False
             if self.abandoned:
                 return
@@ -76,11 +75,11 @@ class Slot:
         self.busy = False
         pool.finished()
 
-    def _attempt(self, delivery: Delivery) -> Settlement | None:
+    def _attempt(self, delivery: Delivery) -> Settlement | list[Settlement] | None:
         """How the delivery ends; None when it was settled without this thread."""
         executor = self.pool.executor
         work = executor.prepare(delivery)
-        if isinstance(work, Settlement):
+        if not isinstance(work, Work):
             return work
         if work.hard_timeout is not None:
             self.pool.notes.limit(self.number, work.started + work.hard_timeout)
@@ -103,7 +102,8 @@ class Slot:
         if self.abandoned:
             return None
         settlement = executor.concluded(work, result, error)
-        self.pool.measure(time.monotonic() - work.started)
+        if work.__class__ is Work:  # how long a batch takes says nothing of the next task
+            self.pool.measure(time.monotonic() - work.started)
         return settlement
 
     @property

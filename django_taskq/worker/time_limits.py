@@ -16,10 +16,9 @@ from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.worker.slots import Slot
 
 if TYPE_CHECKING:
-    from django_taskq.broker.deliveries import Settlement
     from django_taskq.worker.executor import Executor
     from django_taskq.worker.loop import AsyncRun, LoopPool
-    from django_taskq.worker.pools import ThreadPool
+    from django_taskq.worker.pools import Settle, ThreadPool
     from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
@@ -31,8 +30,7 @@ class TimeLimits:
     """`retire` is called when a place is stuck for good."""
 
     def __init__(
-        self, threads: ThreadPool, loop: LoopPool, executor: Executor, settle: Callable[[Settlement], None],
-        retire: Callable[[str], None],
+        self, threads: ThreadPool, loop: LoopPool, executor: Executor, settle: Settle, retire: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._threads, self._loop, self._executor, self._settle, self._retire = threads, loop, executor, settle, retire
 

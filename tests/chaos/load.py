@@ -24,6 +24,7 @@ OK = frozenset({"succeeded"})
 MIX = {
     "quick": 38, "works": 16, "waits": 14, "stumbles": 7, "fails": 4, "gives_up": 3, "later": 6, "urgent": 4,
     "bulk": 4, "burst": 1, "keyed": 3, "cancelled": 3, "expires": 1, "overruns": 1, "unrecorded": 2,
+    "gathered": 8,
 }  # fmt: skip
 
 
@@ -76,6 +77,7 @@ KINDS = {
     "keyed": Kind(lambda number, _: tasks.quick.using(idempotency_key=f"key-{number}").delay(number)),
     "cancelled": Kind(_cancelled, OK | {"cancelled"}),
     "expires": Kind(lambda number, _: tasks.quick.using(expires=0.05).delay(number), OK | {"expired"}),
+    "gathered": Kind(lambda number, _: tasks.gathered.delay(number), attempts=frozenset({1, 2})),
     "hogs": Kind(lambda number, _: tasks.hogs.delay(number), plain=True),
     "grows": Kind(lambda number, _: tasks.grows.delay(number), plain=True),
     "crashes": Kind(

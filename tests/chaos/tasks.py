@@ -8,10 +8,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from django_taskq import Discard, current_task, task
+from django_taskq import BatchCall, Discard, TaskContext, current_task, task
 from tests.chaos import ledger
 
 SOON = [0.1]  # seconds until the next attempt
@@ -20,9 +20,9 @@ MEMORY: list[bytes] = []
 
 
 @contextmanager
-def kept(number: int) -> Iterator[None]:
+def kept(number: int, context: TaskContext | None = None) -> Iterator[None]:
     """Writes down that the body begins and that it ends."""
-    context, books = current_task(), ledger.Books(Path(os.environ["CHAOS_DIRECTORY"]))
+    context, books = context or current_task(), ledger.Books(Path(os.environ["CHAOS_DIRECTORY"]))
     about = {"id": context.id, "number": number, "pid": os.getpid(), "machine": int(os.environ["CHAOS_MACHINE"])}
     ledger.append(books.bodies, what="start", **about, run=context.run, attempt=context.attempt, losses=context.losses)
     try:
@@ -89,6 +89,15 @@ async def overruns_async(number: int) -> None:
 def gives_up(number: int) -> None:
     with kept(number):
         raise Discard("as agreed")
+
+
+@task(batch=10, batch_timeout=0.15, max_retries=1, backoff=SOON)
+def gathered(calls: list[BatchCall[int]]) -> list[ValueError | None]:
+    """One of five fails once."""
+    with ExitStack() as bodies:
+        for call in calls:
+            bodies.enter_context(kept(call.item, call.context))
+        return [ValueError("not yet") if call.item % 5 == 0 and call.attempt == 1 else None for call in calls]
 
 
 @task

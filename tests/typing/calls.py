@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
-from django_taskq import Exponential, TaskContext, TaskHandle, get_task, task
+from django_taskq import BatchCall, Exponential, TaskContext, TaskHandle, get_task, task
 from django_taskq.task import AsyncTask, Task, TaskCall
 
 
@@ -51,6 +52,25 @@ async def ainformed(context: TaskContext, user_id: int) -> str:
     return str(user_id)
 
 
+@dataclass
+class Visit:
+    path: str
+
+
+@task(batch=100, batch_timeout=timedelta(seconds=2), queue_name="mail")
+def record_visits(calls: list[BatchCall[Visit]]) -> None: ...
+
+
+@task(batch=100)
+def push(calls: list[BatchCall[int]]) -> list[str | Exception]:
+    return [str(call.item) for call in calls]
+
+
+@task(batch=10, batch_timeout=0.5)
+async def apush(calls: list[BatchCall[int]]) -> list[str]:
+    return [str(call.item) for call in calls]
+
+
 # --- what a task is ---------------------------------------------------------------------------------------------------
 
 welcome_task: Task[..., str] = welcome
@@ -73,6 +93,11 @@ assert_type(fetch_many.delay("u", "v", limit=3).get(), list[bytes])
 assert_type(informed.delay(7).get(), int)
 assert_type(informed(7), int)
 assert_type(ainformed.using(priority=1).delay(user_id=7).get(), str)
+assert_type(record_visits.delay(Visit("/")), TaskHandle[Any])
+assert_type(push.delay(7).get(), str)
+assert_type(push.using(priority=3).delay(7).get(), str)
+assert_type(push(7), str)
+assert_type(apush.delay(7).get(), str)
 assert_type(welcome.delay(7).created, bool)
 assert_type(welcome.delay(7).id, str)
 assert_type(welcome.delay(7).cancel(), bool | None)
@@ -121,6 +146,10 @@ fetch.delay(7)
 # E: [arg-type]
 welcome.delay_many([(7,)])
 # E: [list-item]
+record_visits.delay("/")
+# E: Argument 1 to "delay" of "Sender" has incompatible type "str"; expected "Visit"
+push.delay(7, 8)
+# E: Too many arguments
 text: int = welcome.delay(7).get()
 # E: Incompatible types in assignment (expression has type "str"
 

@@ -57,9 +57,9 @@ class Desk:
         self.settlements: list[Settlement] = []
         self.arrived = threading.Condition()
 
-    def put(self, settlement: Settlement) -> None:
+    def put(self, settlement: Settlement | list[Settlement]) -> None:
         with self.arrived:
-            self.settlements.append(settlement)
+            self.settlements += settlement if isinstance(settlement, list) else [settlement]
             self.arrived.notify()
 
     def wait(self, count: int, timeout: float = 20) -> list[Settlement]:
