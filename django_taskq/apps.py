@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.utils.module_loading import autodiscover_modules
 
 
@@ -18,4 +18,8 @@ class DjangoTaskqConfig(AppConfig):
 
         backend.start()
         producer.set_middleware(headers_for, around_sending)
+        if apps.is_installed("django_prometheus"):
+            from django_taskq.metrics import register
+
+            register()
         autodiscover_modules("tasks")

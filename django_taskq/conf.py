@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -48,6 +49,7 @@ class Settings:
     capture_logs: LogBounds | None = None
     outbox: bool = False
     outbox_databases: tuple[str, ...] = ("default",)
+    metrics_token: Secret = field(default=None, repr=False)
 
 
 def get_settings() -> Settings:
@@ -89,6 +91,15 @@ def max_length_of(queue: str) -> int | None:
     """How many tasks may wait in a queue; None for any number."""
     options = get_settings().queues.get(queue)
     return None if options is None else options.max_length
+
+
+def reveal(secret: Secret) -> str | None:
+    """The secret itself. Raises OSError for a file that cannot be read, and whatever a callable raises."""
+    if callable(secret):
+        return secret()
+    if secret and secret.startswith("file:"):
+        return Path(secret.removeprefix("file:")).read_text().strip()
+    return secret
 
 
 def is_queue_name(name: object) -> bool:
@@ -240,4 +251,5 @@ _PARSERS: dict[str, Parser] = {
     "CAPTURE_LOGS": _capture_logs,
     "OUTBOX": _flag,
     "OUTBOX_DATABASES": _aliases,
+    "METRICS_TOKEN": _secret,
 }

@@ -52,6 +52,7 @@ tell_of_dropped(lambda message, queue: announcements.dead_letter(message, queue,
 _header_source: HeaderSource | None = None
 _send_wrapper: SendWrapper | None = None
 _NOTHING = nullcontext()
+_counter: Callable[[str, str], object] | None = None
 
 
 def set_middleware(headers: HeaderSource, sending: SendWrapper) -> None:
@@ -61,6 +62,12 @@ def set_middleware(headers: HeaderSource, sending: SendWrapper) -> None:
     """
     global _header_source, _send_wrapper
     _header_source, _send_wrapper = headers, sending
+
+
+def set_counter(counter: Callable[[str, str], object] | None) -> None:
+    """`counter` is told task and queue of each call that the broker accepted. (Metrics are a layer above this one.)"""
+    global _counter
+    _counter = counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +240,8 @@ def _accepted(route: Route, accepted: Accepted, handle: TaskHandle[Any] | None =
         handle = TaskHandle(id, route.task, state, created)
     else:
         handle.accepted(id, state, created=created)
+    if _counter is not None and created:
+        _counter(route.task.name, route.queue)
     if task_enqueued.receivers:
         _announce(route, handle)
     return handle

@@ -26,6 +26,12 @@ def read_dotenv(path: Path) -> None:
             os.environ.setdefault(name.strip(), value.strip().strip("'\""))
 
 
+def metered(database: dict[str, Any]) -> dict[str, Any]:
+    """The same database, through the engine of django-prometheus."""
+    kind = database["ENGINE"].rpartition(".")[2]
+    return {**database, "ENGINE": f"django_prometheus.db.backends.{kind}"}
+
+
 def broker_url(default: str) -> str:
     """`REDIS_URL`, or one made of `REDIS_ADDR` (host:port), `REDIS_PASSWORD` and `REDIS_DB`, or the default."""
     if url := os.environ.get("REDIS_URL"):

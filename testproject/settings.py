@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from testproject.environment import broker_url, database, read_dotenv
+from testproject.environment import broker_url, database, metered, read_dotenv
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(Path(os.environ.get("ENV_FILE", BASE_DIR / ".env")))
@@ -26,11 +26,13 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_prometheus",
     "django_taskq",
     "testproject.shop",
 ]
 
 MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -38,6 +40,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
 TEMPLATES: list[dict[str, Any]] = [
@@ -57,7 +60,9 @@ TEMPLATES: list[dict[str, Any]] = [
 ROOT_URLCONF = "testproject.urls"
 WSGI_APPLICATION = "testproject.wsgi.application"
 
-DATABASES = {"default": database(os.environ.get("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}"))}
+# The engines of django-prometheus are Django's own, and count: its /metrics shows queries and cache hits.
+DATABASES = {"default": metered(database(os.environ.get("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")))}
+CACHES: dict[str, Any] = {"default": {"BACKEND": "django_prometheus.cache.backends.locmem.LocMemCache"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"
@@ -71,10 +76,10 @@ DEFAULT_FROM_EMAIL = "Shop <shop@example.com>"
 MEDIA_ROOT = DATA_DIR / "media"
 MEDIA_URL = "media/"
 
-# The sample tasks use this queue; the worker is started with this many threads and, where set, this metrics port.
+# The sample tasks use this queue; the demo's worker is started with this many threads and, unless 0, this metrics port.
 QUEUE_NAME = os.environ.get("QUEUE_NAME", "default")
 WORKER_CONCURRENCY = int(os.environ.get("WORKER_CONCURRENCY", "8"))
-METRICS_PORT = int(os.environ["METRICS_PORT"]) if os.environ.get("METRICS_PORT") else None
+METRICS_PORT = int(os.environ.get("METRICS_PORT", "2112") or 0)
 
 # How often the sample tasks fail on purpose, 0 to 1.
 EMAIL_FAILURE_RATE = float(os.environ.get("EMAIL_FAILURE_RATE", "0.05"))

@@ -4,5 +4,6 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("taskq/", include("django_taskq.urls")),
+    path("", include("django_prometheus.urls")),  # /metrics
     path("", include("testproject.shop.urls")),
 ]

@@ -14,14 +14,16 @@ os.environ.setdefault("DATA_DIR", tempfile.gettempdir() + f"/taskq-tests-{os.get
 os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 
 from testproject.settings import *  # noqa: F403
-from testproject.settings import INSTALLED_APPS, TASKQ
+from testproject.settings import DATABASES, INSTALLED_APPS, TASKQ
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp", *filter(None, [os.environ.get("TASKQ_TEST_APP")])]
 TASKQ = {**TASKQ, **json.loads(os.environ.get("TASKQ_TEST_SETTINGS", "{}"))}
 if "TASKQ_TEST_SETTINGS" in os.environ:
     # A worker needs no pages; hundreds are started, and this is a quarter of what each start costs.
-    OF_PAGES = ("admin", "sessions", "messages", "staticfiles")
+    OF_PAGES = ("admin", "sessions", "messages", "staticfiles", "django_prometheus")
     INSTALLED_APPS = [app for app in INSTALLED_APPS if app.removeprefix("django.contrib.") not in OF_PAGES]
+    engine = DATABASES["default"]["ENGINE"].replace("django_prometheus", "django")
+    DATABASES = {"default": {**DATABASES["default"], "ENGINE": engine}}
     MIDDLEWARE: list[str] = []
     ROOT_URLCONF = "tests.sampleapp.urls"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

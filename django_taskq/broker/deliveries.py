@@ -43,7 +43,7 @@ class Lane(NamedTuple):
 class Delivery:
     """A message held by this worker. `losses`: workers lost while running it in this delivery chain."""
 
-    __slots__ = ("cancelled", "claimed", "entry", "fields", "lane", "location", "losses")
+    __slots__ = ("cancelled", "claimed", "entry", "fields", "lane", "location", "losses", "spent")
 
     def __init__(
         self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float
@@ -55,6 +55,8 @@ class Delivery:
         self.cancelled = cancelled
         self.claimed = claimed  # monotonic seconds
         self.location = entry + b" " + lane.suffix
+        # Once that is known: its task, seconds that it waited, seconds that it ran (None: its attempt did not begin).
+        self.spent: tuple[str, float | None, float | None] | None = None
 
 
 class Claim(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -15,6 +14,7 @@ from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
 from django_taskq.broker.tls import PinnedConnection
+from django_taskq.conf import reveal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,16 +42,8 @@ class Credentials(CredentialProvider):
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """(password) or (user, password)."""
-        password, user = _secret(self.password) or "", _secret(self.user)
+        password, user = reveal(self.password) or "", reveal(self.user)
         return (user, password) if user else (password,)
-
-
-def _secret(value: str | Callable[[], str] | None) -> str | None:
-    if callable(value):
-        return value()
-    if value and value.startswith("file:"):
-        return Path(value.removeprefix("file:")).read_text().strip()
-    return value
 
 
 class Location:
@@ -111,7 +103,7 @@ class Location:
         from django_redis.pool import get_connection_factory
 
         alias = self._settings.broker
-        cache = django_settings.CACHES.get(alias)
+        cache: dict[str, Any] | None = django_settings.CACHES.get(alias)
         if cache is None or "django_redis" not in str(cache.get("BACKEND", "")):
             raise ImproperlyConfigured(
                 f"TASKQ['BROKER'] is {alias!r}: neither a URL (redis://, rediss://, unix://, embedded://) nor a CACHES "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker import scripts
@@ -28,11 +28,20 @@ class QueueState(NamedTuple):
 def queue_states(connections: Connections, keys: Keys, names: Iterable[str]) -> list[QueueState]:
     """The state of queues, in the order given; one round trip. Raises BrokerUnavailable or BrokerRefused."""
     names = list(names)
+    return read_states(keys, names, connections.run(scripts.INSPECT, inspection(keys, names)))
+
+
+def inspection(keys: Keys, names: Sequence[str]) -> tuple[Any, ...]:
+    """The arguments of inspect.lua for these queues."""
     read = [keys.paused]
     for name in names:
         of_queue = keys.queue(name)
         read += (of_queue.lanes, of_queue.scheduled)
-    replies = connections.run(scripts.INSPECT, (len(read), *read, *names))
+    return (len(read), *read, *names)
+
+
+def read_states(keys: Keys, names: Sequence[str], replies: Sequence[Any]) -> list[QueueState]:
+    """What inspect.lua returned for these queues."""
     return [_queue_state(keys, name, reply) for name, reply in zip(names, replies, strict=True)]
 
 

@@ -9,9 +9,9 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django.db import connections
 
@@ -29,18 +29,24 @@ logger = logging.getLogger("django_taskq.worker")
 _fork = multiprocessing.get_context("fork")
 
 
+class Inherited(Protocol):
+    """What the supervisor has open and a child must not keep."""
+
+    def close(self) -> None:
+        """In the child."""
+
+
 class Child(ABC):
     """A forked process and the pipe to it."""
 
     state = "running"
 
-    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None]) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited]) -> None:
         self.broker, self.options = broker, options
         self.pipe, theirs = _fork.Pipe()
         self.started = time.monotonic()
         connections.close_all()  # a database connection must not be shared with a child
-        inherited = [self.pipe, *(child.pipe for child in others if child is not None)]
-        self.process = _fork.Process(target=self._main, args=(theirs, inherited), daemon=False)
+        self.process = _fork.Process(target=self._main, args=(theirs, [self.pipe, *inherited]), daemon=False)
         self.process.start()
         theirs.close()
 
@@ -49,7 +55,7 @@ class Child(ABC):
         """Its process id."""
         return self.process.pid or 0
 
-    def _main(self, pipe: Connection, inherited: list[Connection]) -> None:
+    def _main(self, pipe: Connection, inherited: list[Inherited]) -> None:
         for other in inherited:  # or a sibling would keep the supervisor's end of a pipe open after its death
             other.close()
         signal.set_wakeup_fd(-1)
@@ -99,7 +105,7 @@ class Child(ABC):
 class TaskChild(Child):
     """A task process. `notes` says what it is running, even after its death."""
 
-    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None]) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited]) -> None:
         self.worker = new_worker_id()
         self.notes = Notes(notes_needed(options), most_together())
         self.registered = False
@@ -108,7 +114,7 @@ class TaskChild(Child):
         self.over_limit: list[Note] = []  # what it was killed for
         self.last = False  # an operator wants it quiet, or gone: nobody follows it
         self.kill_at: float | None = None  # monotonic seconds, once an operator has told it to stop
-        super().__init__(broker, options, others)
+        super().__init__(broker, options, inherited)
 
     def run(self, pipe: Connection) -> None:
         """The task process. Tracing and the like begin after the fork, and send what they gathered before the end."""
@@ -117,6 +123,20 @@ class TaskChild(Child):
             TaskProcess(self.broker, self.worker, self.options, self.notes, pipe).run()
         finally:
             worker_process_stopped.send_robust(self.worker)
+
+    def told(self, word: str, *rest: Any) -> None:
+        """The words of worker/process.py."""
+        if word == "registered":
+            self.registered = True
+        elif word == "settled":
+            self.settled = rest[0]
+        elif word == "idle":
+            self.idle = True
+        elif word == "ended":
+            self.ended = True
+        elif word == "retiring":
+            self.change_state("retiring")
+            logger.info("worker %s makes way for a new one: %s", self.worker, rest[0])
 
     @property
     def lasting(self) -> bool:
@@ -132,10 +152,10 @@ class TaskChild(Child):
 class MaintenanceChild(Child):
     """The process of the sweeps. `owner` holds the recorder's lease: one that died leaves it to its successor."""
 
-    def __init__(self, broker: Broker, options: WorkerOptions, others: Sequence[Child | None], owner: str) -> None:
+    def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited], owner: str) -> None:
         self.owner = owner
-        super().__init__(broker, options, others)
+        super().__init__(broker, options, inherited)
 
     def run(self, pipe: Connection) -> None:
         """The maintenance process."""
-        Maintenance(self.broker, pipe, self.owner).run()
+        Maintenance(self.broker, pipe, self.owner, metered=self.options.metered).run()

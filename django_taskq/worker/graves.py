@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from django_taskq.broker.workers import Workers
     from django_taskq.worker.children import TaskChild
     from django_taskq.worker.notes import Note
+    from django_taskq.worker.tally import Tally
 
 logger = logging.getLogger("django_taskq.worker")
 
@@ -29,8 +30,8 @@ class Grave(NamedTuple):
 class Graves:
     """Used by the supervisor alone."""
 
-    def __init__(self, broker: Broker, workers: Workers) -> None:
-        self._broker, self._workers = broker, workers
+    def __init__(self, broker: Broker, workers: Workers, tally: Tally) -> None:
+        self._broker, self._workers, self._tally = broker, workers, tally
         self._graves: dict[str, Grave] = {}  # by worker
 
     def add(self, child: TaskChild, notes: Sequence[Note]) -> None:
@@ -57,11 +58,12 @@ class Graves:
                 continue
             del self._graves[worker]
             if count:
+                self._tally.reclaimed(count)
                 logger.warning("worker %s held %d tasks; they go to other workers", worker, count)
 
     def _settle(self, worker: str, grave: Grave) -> None:
         try:
-            settle_killed(self._broker, worker, grave.over_limit, grave.beside)
+            settle_killed(self._broker, worker, grave.over_limit, grave.beside, self._tally)
         except TaskqError:
             raise
         except BaseException:  # of a task's own backoff, or a receiver; the task is reclaimed instead

@@ -26,9 +26,12 @@ from django_taskq.worker.work import Work
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
     from django_taskq.worker.notes import Note
+    from django_taskq.worker.tally import Tally
 
 
-def settle_killed(broker: Broker, worker: str, over_limit: Sequence[Note], beside: Sequence[Note]) -> None:
+def settle_killed(
+    broker: Broker, worker: str, over_limit: Sequence[Note], beside: Sequence[Note], tally: Tally
+) -> None:
     """Settles what a killed process was running over its hard limit, and hands on what had started beside it.
 
     Safe to repeat. Raises TaskqError.
@@ -56,8 +59,10 @@ def settle_killed(broker: Broker, worker: str, over_limit: Sequence[Note], besid
             if isinstance(reply, Exception):
                 raise typed(reply, broker.connections.location.display)
             refused = refusals(batch[0], reply)
-            for position, settlement in enumerate(batch):
-                if position not in refused and settlement.then is not None:
+            stand = [settlement for position, settlement in enumerate(batch) if position not in refused]
+            tally.settled(stand)
+            for settlement in stand:
+                if settlement.then is not None:
                     settlement.then()
     except (redis.exceptions.RedisError, OSError) as error:
         raise typed(error, broker.connections.location.display) from error

@@ -26,7 +26,8 @@ class Heartbeat:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._at = 0.0
-        self._away = False
+        self._beaten: float | None = None  # monotonic seconds
+        self.away = False  # whether Redis did not answer when it was last asked
 
     def tick(self, children: Iterable[TaskChild]) -> dict[str, list[str] | None]:
         """Worker -> requests for it, or None: it was declared dead. Empty between beats and while Redis is away."""
@@ -41,16 +42,22 @@ class Heartbeat:
         try:
             replies = self._workers.beat(beats)
         except TaskqError as error:
-            if not self._away:
+            if not self.away:
                 logger.warning("heartbeat: %s", error)
-            self._away = True
+            self.away = True
             return {}
-        if self._away:
+        if self.away:
             logger.info("heartbeat: Redis is back")
-        self._away = False
+        self.away = False
+        if any(requests is not None for requests in replies.values()):
+            self._beaten = time.monotonic()
         if any(replies.values()):
             self._at = 0.0  # the next one says what came of the requests
         return replies
+
+    def beaten_ago(self) -> float | None:
+        """Seconds since Redis took a beat; None: it never has."""
+        return None if self._beaten is None else time.monotonic() - self._beaten
 
 
 def _fields(child: TaskChild) -> dict[str, str | int | float]:

@@ -17,6 +17,7 @@ from django_taskq.retention import Pruner
 from django_taskq.worker.reclaimer import Reclaimer
 from django_taskq.worker.relays import RelayService
 from django_taskq.worker.sampler import Sampler
+from django_taskq.worker.tally import Tally
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -35,14 +36,17 @@ class Service(Protocol):
 
 
 class Maintenance:
-    """Ends when it is told to, or when its supervisor is gone."""
+    """Ends when it is told to, or when its supervisor is gone, which it tells once a second what it has counted."""
 
-    def __init__(self, broker: Broker, pipe: Connection, owner: str) -> None:
+    def __init__(self, broker: Broker, pipe: Connection, owner: str, *, metered: bool = False) -> None:
         self._pipe = pipe
+        self._tally = Tally() if metered else None
         self._recorder = Recorder(broker, owner)
         self.services: dict[str, Service] = {
             "recorder": self._recorder,
-            "reclaimer": Reclaimer(Workers(broker.connections, broker.keys)),
+            "reclaimer": Reclaimer(
+                Workers(broker.connections, broker.keys), counter=self._tally.reclaimed if self._tally else None
+            ),
             "pruner": Pruner(),
             "sampler": Sampler(broker, get_settings().queues),
             **{f"relay-{database}": RelayService(broker, database) for database in get_settings().outbox_databases},
@@ -71,10 +75,16 @@ class Maintenance:
 
     def _wait_for_the_end(self) -> None:
         try:
-            wait([self._pipe])
+            while not wait([self._pipe], 1.0 if self._tally else None):
+                self._report()
             self._pipe.recv()
         except (EOFError, OSError):
             logger.error("maintenance has lost its supervisor and ends")
+
+    def _report(self) -> None:
+        if self._tally is not None:
+            for part in self._tally.take().parts():
+                self._pipe.send(("counted", part))
 
     def _record_the_rest(self, deadline: float) -> None:
         try:

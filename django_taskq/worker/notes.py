@@ -84,6 +84,11 @@ class Notes:
         """The slot has finished."""
         self._memory[slot * SLOT] = 0
 
+    def busy(self, first: int) -> tuple[int, int]:
+        """How many of the first slots have a note, and how many of the others."""
+        taken = [self._memory[slot * SLOT] > 0 for slot in range(self.slots)]
+        return sum(taken[:first]), sum(taken[first:])
+
     def read(self) -> list[Note]:
         """All notes, one for each location."""
         found = []

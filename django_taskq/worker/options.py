@@ -20,3 +20,4 @@ class WorkerOptions:
     max_memory: int | None = None  # MB
     shutdown_timeout: float = 25.0
     max_outcomes: int | None = None  # None: as much as Redis' memory allows
+    metered: bool = False  # processes count what they do, for the supervisor to serve

@@ -38,10 +38,13 @@ def log_of(work: Work, most: int | None = None) -> str:
 
 def activity_of(executor: Executor, work: Work, state: str, *, ran: bool = True) -> str:
     """What statistics count of this delivery. `ran`: its attempt began."""
+    name = work.task.name
     if not ran:
-        return activity(state, work.task.name)
-    wait = waited(work.delivery, executor.clock.at(work.started))
-    return activity(state, work.task.name, wait / 1000, time.monotonic() - work.started)
+        work.delivery.spent = (name, None, None)
+        return activity(state, name)
+    wait, took = waited(work.delivery, executor.clock.at(work.started)) / 1000, time.monotonic() - work.started
+    work.delivery.spent = (name, wait, took)
+    return activity(state, name, wait, took)
 
 
 def succeeded_outcome(executor: Executor, work: Work, result: bytes | None, result_error: str) -> tuple[Outcome, str]:
@@ -53,7 +56,9 @@ def succeeded_outcome(executor: Executor, work: Work, result: bytes | None, resu
     ready = int(delivery.entry.partition(b"-")[0])  # ms; as `arrived`, without the call
     waited_ms = int(started * 1000) - ready
     wait = waited_ms / 1000 if waited_ms > 0 else 0.0
-    counted = activity(SUCCEEDED, work.task.name, wait, ended - began)
+    name, took = work.task.name, ended - began
+    delivery.spent = (name, wait, took)
+    counted = activity(SUCCEEDED, name, wait, took)
     if not executor.recorded(message, work.task):
         return Outcome(message.id, message.run, SUCCEEDED, False, result, result_error), counted
     first = message.first_started

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import django
 
 import django_taskq
+from django_taskq import producer
 from django_taskq.broker.deliveries import Deliveries
 from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
@@ -32,7 +33,9 @@ from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
 from django_taskq.worker.pools import ThreadPool
 from django_taskq.worker.process_info import rss
+from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.settler import Settler
+from django_taskq.worker.tally import Tally
 from django_taskq.worker.time_limits import TimeLimits
 
 if TYPE_CHECKING:
@@ -61,10 +64,14 @@ def most_together() -> int:
 
 
 class TaskProcess:
-    """Talks to its supervisor through `pipe`: words in; registered, settled n, retiring why, idle, ended out."""
+    """Talks to its supervisor through `pipe`: words in; registered, settled n, counted what, retiring why, idle, ended
+    out."""
 
     def __init__(self, broker: Broker, worker: str, options: WorkerOptions, notes: Notes, pipe: Connection) -> None:
         self.worker, self.options, self._pipe, self._notes = worker, options, pipe, notes
+        self._reporter = Reporter(pipe)
+        self._tally = Tally() if options.metered else None
+        producer.set_counter(self._tally.sent if self._tally else None)
         settings, connections, keys = get_settings(), broker.connections, broker.keys
         self._workers = Workers(connections, keys)
         self._held = Held()
@@ -80,7 +87,7 @@ class TaskProcess:
         if settings.capture_logs is not None:
             capture(settings.capture_logs)
         clock = Clock()
-        self._settler = Settler(connections, deliveries, self._held)
+        self._settler = Settler(connections, deliveries, self._held, self._tally)
         self._executor = executor = Executor(worker, keys, settings, clock)
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
         self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
@@ -95,7 +102,7 @@ class TaskProcess:
         self._sigterm = False
         self._orphaned = False
         self._asked_to_cancel: dict[bytes, float] = {}  # location -> until when it may still arrive here (monotonic)
-        self._told = 0
+        self._told, self._count_at = 0, 0.0
         self._beat_at = 0.0
 
     def run(self) -> None:
@@ -205,6 +212,8 @@ class TaskProcess:
         if released:
             logger.warning("worker %s released %d running tasks to other workers", self.worker, len(settlements))
         self._settler.stop(SETTLING)
+        if self._tally is not None:
+            self._reporter.count(self._tally.take(), last=True)
         self._tell("ended")
         if self._orphaned:
             self._leave_register()
@@ -218,6 +227,9 @@ class TaskProcess:
             logger.warning("worker %s ends without leaving the register: %s", self.worker, error)
 
     def _report(self) -> None:
+        if self._tally is not None and time.monotonic() >= self._count_at:
+            self._count_at = time.monotonic() + 1.0
+            self._reporter.count(self._tally.take())
         options, settled = self.options, self._settler.settled
         if settled == self._told or time.monotonic() < self._beat_at:
             return
@@ -227,10 +239,7 @@ class TaskProcess:
             self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")
 
     def _tell(self, *words: object) -> None:
-        try:
-            self._pipe.send(words)
-        except (OSError, ValueError):
-            return  # the supervisor is gone, which `_listen` finds out
+        self._reporter.tell(*words)
 
     def _register(self) -> None:
         self._workers.register(self.worker, describe(self.options))

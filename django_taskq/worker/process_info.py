@@ -20,6 +20,15 @@ def rss(pid: int) -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def cpu(pid: int) -> float:
+    """CPU seconds that a process has used; 0 where that cannot be known."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process is stopped (SIGSTOP, a debugger); False where that cannot be known."""
     try:

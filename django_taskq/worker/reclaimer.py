@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django_taskq.exceptions import TaskqError
@@ -26,8 +27,8 @@ LONGEST_GAP = 3.0  # seconds between looks beyond which this process was itself 
 class Reclaimer:
     """Any number may run at once."""
 
-    def __init__(self, workers: Workers, limit: float = LIMIT) -> None:
-        self._workers, self._limit = workers, limit
+    def __init__(self, workers: Workers, limit: float = LIMIT, counter: Callable[[int], object] | None = None) -> None:
+        self._workers, self._limit, self._counter = workers, limit, counter
         self._seen: dict[str, tuple[int, float]] = {}  # worker -> counter, monotonic seconds since it is that
         self._looked = 0.0
 
@@ -71,4 +72,6 @@ class Reclaimer:
         count = self._workers.reclaim(worker)
         if count:
             logger.error("worker %s held %d tasks; they go to other workers", worker, count)
+            if self._counter is not None:
+                self._counter(count)
         return count

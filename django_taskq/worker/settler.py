@@ -20,6 +20,7 @@ from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.held import Held
+from django_taskq.worker.tally import Tally
 from django_taskq.worker.unsettled import as_refused
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ FLUSH = 2_000  # settlements a pipeline
 class Settler:
     """Owns its connection. `put` from any thread."""
 
-    def __init__(self, connections: Connections, deliveries: Deliveries, held: Held) -> None:
-        self._connections, self._deliveries, self._held = connections, deliveries, held
+    def __init__(
+        self, connections: Connections, deliveries: Deliveries, held: Held, tally: Tally | None = None
+    ) -> None:
+        self._connections, self._deliveries, self._held, self._tally = connections, deliveries, held, tally
         self._queue: deque[Settlement] = deque()
         self._something = threading.Event()
         self._connection: redis.Connection | None = None
@@ -141,6 +144,10 @@ class Settler:
                     self._tell(settlement)
             elif code == LOST:
                 lost.append(settlement)
+        if self._tally is not None:
+            self._tally.settled(
+                [each for position, each in enumerate(settlements) if position not in codes] if codes else settlements
+            )
         for settlement in self._not_standing(lost) if repeated else lost:
             logger.warning(
                 "entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode()
@@ -157,6 +164,8 @@ class Settler:
                         others.append(settlement)
                         continue
                     self.settled += 1
+                    if self._tally is not None:
+                        self._tally.settled([settlement])
                     self._tell(settlement)
         except (redis.exceptions.RedisError, OSError) as error:
             logger.debug("what became of %d settlements is not known: %s", len(lost), error)

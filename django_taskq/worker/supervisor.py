@@ -21,12 +21,15 @@ from django_taskq.broker.workers import Workers, new_worker_id
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
 from django_taskq.signals import worker_started, worker_stopped
-from django_taskq.worker.children import MaintenanceChild, TaskChild
+from django_taskq.worker.children import Inherited, MaintenanceChild, TaskChild
+from django_taskq.worker.exporting import Glance, glance_at
 from django_taskq.worker.graves import Graves
 from django_taskq.worker.heartbeat import Heartbeat
+from django_taskq.worker.tally import Increments, Tally
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
+    from django_taskq.worker.exporting import Exporter
     from django_taskq.worker.options import WorkerOptions
 
 logger = logging.getLogger("django_taskq.worker")
@@ -40,17 +43,21 @@ MAINTENANCE_PATIENCE = 15.0
 
 
 class Supervisor:
-    """`run()` returns the exit code: 0, or 1 when a child had to be killed at the end."""
+    """`run()` returns the exit code: 0, or 1 when a child had to be killed at the end.
 
-    def __init__(self, broker: Broker, options: WorkerOptions) -> None:
-        self.broker, self.options = broker, options
+    `exporter` serves what the children count, `increments` is the sum of it.
+    """
+
+    def __init__(self, broker: Broker, options: WorkerOptions, exporter: Exporter | None = None) -> None:
+        self.broker, self.options, self._exporter = broker, options, exporter
+        self._tally, self.increments = Tally(), Increments()
         # It waits for Redis in the thread that enforces limits and obeys signals, so it does not wait for long.
         hasty = Location(get_settings(), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         self._workers = Workers(Connections(hasty), broker.keys)
         self._heartbeat = Heartbeat(self._workers)
         self._children: list[TaskChild] = []
         self._maintenance: MaintenanceChild | None = None
-        self._graves = Graves(broker, self._workers)
+        self._graves = Graves(broker, self._workers, self._tally)
         self._stop_at: float | None = None
         self._signals = 0
         self._start_at = 0.0
@@ -66,8 +73,8 @@ class Supervisor:
             return self._serve()
         except BaseException:
             # It must be seen to have failed: its children finish what they run, as after its death, and it ends.
-            for child in self._everybody():
-                child.pipe.close()
+            for inherited in self._inherited():
+                inherited.close()
             raise
 
     def _serve(self) -> int:
@@ -128,46 +135,52 @@ class Supervisor:
 
     def _fork_missing(self) -> None:
         if self._maintenance is None:
-            self._maintenance = MaintenanceChild(self.broker, self.options, self._children, self._recorder)
+            self._maintenance = MaintenanceChild(self.broker, self.options, self._inherited(), self._recorder)
         present = sum(child.lasting for child in self._children)
         for _ in range(self.options.processes - present - self._finished):
-            self._children.append(TaskChild(self.broker, self.options, [*self._children, self._maintenance]))
+            self._children.append(TaskChild(self.broker, self.options, self._inherited()))
 
     def _everybody(self) -> list[TaskChild | MaintenanceChild]:
         maintenance = [self._maintenance] if self._maintenance else []
         return [*self._children, *maintenance]
 
+    def _inherited(self) -> list[Inherited]:
+        """What a forked child closes: or a sibling would keep the supervisor's end of a pipe open after its death."""
+        exporter = [self._exporter] if self._exporter else []
+        return [*(child.pipe for child in self._everybody()), *exporter]
+
     def _wait(self) -> None:
-        everybody = self._everybody()
+        everybody, own = self._everybody(), [self._wakeup[0]]
+        if self._exporter is not None:
+            own.append(self._exporter.fileno())
         ready = wait(
-            [self._wakeup[0], *(child.pipe for child in everybody), *(child.process.sentinel for child in everybody)],
-            TICK,
+            [*own, *(child.pipe for child in everybody), *(child.process.sentinel for child in everybody)], TICK
         )
         if self._wakeup[0] in ready:
             os.read(self._wakeup[0], 4096)
-        for child in self._children:
+        for child in everybody:
             if child.pipe in ready:
                 self._listen(child)
+        if self._exporter is not None:
+            self._exporter.serve(self)
         if self._signals:
             self._stop()
 
-    def _listen(self, child: TaskChild) -> None:
+    def _listen(self, child: TaskChild | MaintenanceChild) -> None:
         try:
             while child.pipe.poll():
                 word, *rest = child.pipe.recv()
-                if word == "registered":
-                    child.registered = True
-                elif word == "settled":
-                    child.settled = rest[0]
-                elif word == "idle":
-                    child.idle = True
-                elif word == "ended":
-                    child.ended = True
-                elif word == "retiring":
-                    child.change_state("retiring")
-                    logger.info("worker %s makes way for a new one: %s", child.worker, rest[0])
+                if word == "counted":
+                    self.increments.merge(rest[0])
+                elif isinstance(child, TaskChild):
+                    child.told(word, *rest)
         except (EOFError, OSError):
             return  # it is gone; its exit code is found in a moment
+
+    def glance(self) -> Glance:
+        """What the exporter shows of this worker now."""
+        self.increments.merge(self._tally.take())
+        return glance_at(self.options, self._children, self._maintenance, self._heartbeat)
 
     def _bury_dead(self) -> None:
         for child in list(self._children):

@@ -89,8 +89,13 @@ class Site:
 
     def start_worker(self) -> str:
         arguments = ["--threads", str(settings.WORKER_CONCURRENCY), "--shutdown-timeout", "5"]
+        shown = f"{settings.WORKER_CONCURRENCY} threads, log in {self.worker_log}"
+        if settings.METRICS_PORT:
+            port = _free_port(settings.METRICS_PORT)
+            arguments += ["--metrics-port", str(port)]
+            shown += f", metrics at http://127.0.0.1:{port}/metrics"
         self._start("worker", self.worker_log.name, "taskq_worker", *arguments)
-        return f"{settings.WORKER_CONCURRENCY} threads, log in {self.worker_log}"
+        return shown
 
     def _start(self, name: str, log: str, *arguments: str) -> None:
         path = self.directory / log

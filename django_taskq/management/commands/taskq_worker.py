@@ -12,10 +12,13 @@ from django.core.management.base import CommandError, CommandParser
 from django_taskq.broker import get_broker
 from django_taskq.conf import get_settings
 from django_taskq.management.command import TaskqCommand, at_least
+from django_taskq.worker.exporting import Exporter
 from django_taskq.worker.options import WorkerOptions
 from django_taskq.worker.queue_list import parse_queues
 from django_taskq.worker.reload import run_reloading
 from django_taskq.worker.supervisor import Supervisor
+
+logger = logging.getLogger("django_taskq.worker")
 
 
 def show_log() -> None:
@@ -64,6 +67,18 @@ class Command(TaskqCommand):
             metavar="SECONDS",
             help="time for running tasks after SIGTERM (default: 25)",
         )
+        add(
+            "--metrics-port",
+            type=at_least(0, 65_535),
+            metavar="P",
+            help="serve /metrics and /healthz on this port; 0: a free one (default: not at all)",
+        )
+        add(
+            "--metrics-address",
+            default="127.0.0.1",
+            metavar="ADDRESS",
+            help="where --metrics-port listens (default: 127.0.0.1)",
+        )
         add("--reload", action="store_true", help="restart when the project's code changes (development)")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -91,5 +106,23 @@ class Command(TaskqCommand):
             max_memory=options["max_memory"],
             shutdown_timeout=float(options["shutdown_timeout"]),
             max_outcomes=get_settings().max_outcomes,
+            metered=options["metrics_port"] is not None,
         )
-        sys.exit(Supervisor(get_broker(), worker).run())
+        exporter = self._exporter(options["metrics_address"], options["metrics_port"]) if worker.metered else None
+        sys.exit(Supervisor(get_broker(), worker, exporter).run())
+
+    def _exporter(self, address: str, port: int) -> Exporter:
+        try:
+            from django_taskq.metrics.exporter import MetricsExporter
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"--metrics-port: {error.name} is not installed. pip install 'django-taskq-redis[metrics]'"
+            ) from error
+        token = get_settings().metrics_token
+        try:
+            exporter = MetricsExporter(address, port, token)
+        except OSError as error:
+            raise CommandError(f"--metrics-port: cannot listen at {address}, port {port}: {error}") from error
+        guard = "with a token" if token is not None else "to whoever can connect"
+        logger.info("metrics and health at %s, port %d, %s", address, exporter.port, guard)
+        return exporter

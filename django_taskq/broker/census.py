@@ -1,0 +1,77 @@
+"""Redis in numbers, for metrics and probes: one pipeline, and a second one for the states of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from django_taskq.broker import scripts
+from django_taskq.broker.queues import QueueState, inspection, queue_states, read_states
+from django_taskq.exceptions import TaskqError
+
+if TYPE_CHECKING:
+    from django_taskq.broker.connection import Connections
+    from django_taskq.broker.keys import Keys
+
+SILENT = 15.0  # seconds without a beat, after which a worker can be declared dead
+MOST_WORKERS = 2_000  # whose state is asked for
+
+
+class Beating(NamedTuple):
+    """One task process in the register. `state` is its own word, or silent, or dead."""
+
+    state: str
+    host: str
+    supervisor: int  # its process id
+    age: float | None  # seconds since its last beat, None before the first
+
+
+class Census(NamedTuple):
+    """At one moment. `now`: epoch seconds on Redis' clock."""
+
+    now: float
+    queues: list[QueueState]
+    lag: int  # outcomes that are not in the database yet
+    workers: list[Beating]
+
+    def age(self, queue: QueueState) -> float:
+        """Seconds since the one that has waited longest is ready; 0 when nothing waits."""
+        return 0.0 if queue.oldest is None else max(0.0, self.now - queue.oldest)
+
+
+def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Census:
+    """Looks; raises BrokerUnavailable or BrokerRefused."""
+    names = list(queues)
+    commands = [
+        ("TIME",),
+        ("HGET", keys.recorder, "lingering"),
+        ("XLEN", keys.outcomes),
+        ("ZRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES"),
+        ("EVALSHA", scripts.INSPECT.sha, *inspection(keys, names)),
+    ]
+    try:
+        replies = connections.pipeline(commands)
+    except TaskqError:
+        queue_states(connections, keys, names)  # loads the script, if that is what was missing
+        replies = connections.pipeline(commands)
+    (seconds, micros), lingering, outcomes, counters, states = replies
+    now = int(seconds) + int(micros) / 1e6
+    lag = max(0, int(outcomes) - int(lingering or 0))
+    workers = _workers(connections, keys, now, counters)
+    return Census(now, read_states(keys, names, states), lag, workers)
+
+
+def _workers(connections: Connections, keys: Keys, now: float, counters: list[bytes]) -> list[Beating]:
+    fields = ("state", "beat", "started", "host", "supervisor")
+    hashes = connections.pipeline([("HMGET", keys.worker(worker.decode()), *fields) for worker in counters[::2]])
+    found = []
+    for beats, values in zip(counters[1::2], hashes, strict=True):
+        state, beat, started, host, supervisor = (value.decode("utf-8", "replace") if value else "" for value in values)
+        since = float(beat or started or 0)
+        if float(beats) < 0:
+            state = "dead"
+        elif now - since > SILENT:
+            state = "silent"
+        age = now - float(beat) if beat else None
+        found.append(Beating(state or "starting", host, int(supervisor or 0), age))
+    return found

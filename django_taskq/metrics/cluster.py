@@ -1,0 +1,85 @@
+"""The gauges of the whole queue, read from Redis when somebody scrapes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client.core import Metric
+
+from django_taskq.broker import get_broker
+from django_taskq.broker.census import Census, census
+from django_taskq.broker.connection import Connections
+from django_taskq.broker.location import Location
+from django_taskq.conf import get_settings
+from django_taskq.exceptions import TaskqError
+from django_taskq.metrics import families
+from django_taskq.worker.exporting import STATES
+
+logger = logging.getLogger("django_taskq")
+
+FRESH = 1.0  # seconds that a look serves further scrapes
+PATIENCE = 1.0  # seconds that Redis may take to connect, and to answer
+
+WORKER_STATES = (*STATES, "silent", "dead")
+
+
+class Cluster:
+    """A collector. While Redis is away there is `taskq_redis_up 0`, soon, and nothing else."""
+
+    def __init__(self, away: Callable[[], bool] = lambda: False) -> None:
+        self._away = away  # known to be away: it is not asked again
+        self._lock = threading.Lock()
+        self._connections: tuple[Any, Connections] | None = None
+        self._seen: Census | None = None
+        self._fresh_until = 0.0
+
+    def describe(self) -> Iterable[Metric]:
+        """Without asking Redis: registering must not."""
+        return [family.new() for family in families.OF_THE_QUEUE]
+
+    def collect(self) -> Iterator[Metric]:
+        """What Redis has now, or had less than a second ago."""
+        seen = self._look()
+        yield families.REDIS_UP.of(float(seen is not None))
+        if seen is None:
+            return
+        depth, oldest, paused = families.DEPTH.new(), families.OLDEST.new(), families.PAUSED.new()
+        for queue in seen.queues:
+            for state in ("ready", "running", "scheduled"):
+                depth.add_metric((queue.name, state), getattr(queue, state))
+            oldest.add_metric((queue.name,), seen.age(queue))
+            paused.add_metric((queue.name,), float(queue.paused))
+        workers, counts = families.WORKERS.new(), Counter(worker.state for worker in seen.workers)
+        for state in dict.fromkeys((*WORKER_STATES, *counts)):
+            workers.add_metric((state,), counts[state])
+        yield from (depth, oldest, paused, workers)
+        yield families.SCHEDULED.of(sum(queue.scheduled for queue in seen.queues))
+        yield families.LAG.of(seen.lag)
+
+    def _look(self) -> Census | None:
+        with self._lock:
+            if time.monotonic() >= self._fresh_until:
+                self._seen = self._ask()
+                self._fresh_until = time.monotonic() + FRESH
+            return self._seen
+
+    def _ask(self) -> Census | None:
+        if self._away():
+            return None
+        try:
+            broker, settings = get_broker(), get_settings()
+            if self._connections is None or self._connections[0] is not settings:
+                hasty = Location(settings, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+                self._connections = settings, Connections(hasty)
+            return census(self._connections[1], broker.keys, settings.queues)
+        except TaskqError as error:
+            if self._seen is not None or not self._fresh_until:
+                logger.warning("metrics: %s", error)  # once, not at every scrape
+        except Exception:
+            logger.exception("metrics: Redis cannot be looked at")
+        return None

@@ -1,0 +1,163 @@
+"""What a process has settled, sent and handed on: increments that its supervisor adds up and serves as metrics.
+
+Kept only where somebody serves them (`--metrics-port`). Series are bounded: tasks beyond the 500th of a process are
+counted together as `other`, messages that are no known task's as `unknown`.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from django_taskq.broker import scripts
+from django_taskq.broker.deliveries import Settlement
+
+# Upper bounds in seconds. The objective of deploy/prometheus (1 s) is one of them.
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+MOST_TASKS = 500
+OTHER, UNKNOWN = "other", "unknown"
+_PART = 50  # series in one message to the supervisor: it fits the pipe, so writing it does not block
+
+Series = tuple[str, str]  # task, queue
+
+
+class Histogram:
+    """How often each bucket of BOUNDS was met (the last one is beyond them), and the sum in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.total = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One observation."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.total += seconds
+
+    def merge(self, other: Histogram) -> None:
+        """Another one's observations as well."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
+@dataclass(slots=True)
+class Ends:
+    """How deliveries of one task in one queue ended; histograms of those whose attempt began."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    waits: Histogram = field(default_factory=Histogram)
+    runs: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(slots=True)
+class Increments:
+    """What is counted. Plain values: it travels through a pipe."""
+
+    ended: dict[Series, Ends] = field(default_factory=dict)
+    sent: dict[Series, int] = field(default_factory=dict)
+    dead: Counter[str] = field(default_factory=Counter)  # by reason
+    reclaimed: int = 0
+
+    def merge(self, other: Increments) -> None:
+        """Adds another one's, within the bounds."""
+        for series, theirs in other.ended.items():
+            mine = _at(self.ended, series, Ends)
+            mine.states.update(theirs.states)
+            mine.waits.merge(theirs.waits)
+            mine.runs.merge(theirs.runs)
+        for series, count in other.sent.items():
+            add_sent(self.sent, series, count)
+        self.dead.update(other.dead)
+        self.reclaimed += other.reclaimed
+
+    def parts(self) -> Iterator[Increments]:
+        """The same in pieces, each small enough for one message."""
+        if self.dead or self.reclaimed:
+            yield Increments(dead=self.dead, reclaimed=self.reclaimed)
+        ended, sent = iter(self.ended.items()), iter(self.sent.items())
+        while part := dict(islice(ended, _PART)):
+            yield Increments(ended=part)
+        while counts := dict(islice(sent, _PART)):
+            yield Increments(sent=counts)
+
+
+class Tally:
+    """Counts for one process; from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._now = Increments()
+
+    def settled(self, settlements: Iterable[Settlement]) -> None:
+        """Settlements that stand."""
+        with self._lock:
+            now = self._now
+            for settlement in settlements:
+                if settlement.script is scripts.BURY:
+                    now.dead[str(settlement.arguments[1])] += 1
+                _add_end(now.ended, settlement)
+
+    def sent(self, task: str, queue: str) -> None:
+        """A call that the broker accepted."""
+        with self._lock:
+            add_sent(self._now.sent, (task, queue), 1)
+
+    def reclaimed(self, count: int) -> None:
+        """Deliveries of dead workers that went to others."""
+        with self._lock:
+            self._now.reclaimed += count
+
+    def take(self) -> Increments:
+        """What has been counted since the last time."""
+        with self._lock:
+            taken, self._now = self._now, Increments()
+        return taken
+
+
+def add_sent(counts: dict[Series, int], series: Series, count: int) -> None:
+    """Adds to a count within the bounds."""
+    series = _bounded(counts, series)
+    counts[series] = counts.get(series, 0) + count
+
+
+def _add_end(ended: dict[Series, Ends], settlement: Settlement) -> None:
+    script, delivery = settlement.script, settlement.delivery
+    state = _state(script, settlement.arguments)
+    if delivery.spent is None:  # nothing here could run it
+        if state and state != "retried":
+            _at(ended, (UNKNOWN, delivery.lane.queue), Ends).states[state] += 1
+        return
+    task, wait, ran = delivery.spent
+    if state:
+        ends = _at(ended, (task, delivery.lane.queue), Ends)
+        ends.states[state] += 1
+        if wait is not None and ran is not None:
+            ends.waits.add(wait)
+            ends.runs.add(ran)
+
+
+def _state(script: scripts.Script, arguments: Sequence[object]) -> str:
+    """How a delivery ended; '' when it was only handed on."""
+    if script is scripts.COMPLETE:
+        return str(arguments[1])
+    return "failed" if script is scripts.BURY else "retried" if script is scripts.RETRY else ""
+
+
+def _at(table: dict[Series, Ends], series: Series, make: type[Ends]) -> Ends:
+    found = table.get(series)
+    if found is None:
+        series = _bounded(table, series)
+        found = table.setdefault(series, make())
+    return found
+
+
+def _bounded(table: dict[Series, Ends] | dict[Series, int], series: Series) -> Series:
+    """The series itself, or the one that stands for all beyond the bound."""
+    if series in table or len(table) < MOST_TASKS:
+        return series
+    return (OTHER, series[1])

@@ -1,0 +1,98 @@
+"""What a process counts, and how it is added up."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+from django_taskq.broker.deliveries import Delivery, Lane, Settlement, bury, complete, release, retry
+from django_taskq.worker.tally import BOUNDS, MOST_TASKS, Histogram, Increments, Tally
+
+LANE = Lane("{taskq}:queue:mail:0", b"mail:0", "mail", 0)
+
+
+def ended(task: str | None, wait: float | None = 0.2, ran: float | None = 3.0) -> Delivery:
+    delivery = Delivery(LANE, b"1-1", [], 0, False, time.monotonic())
+    if task is not None:
+        delivery.spent = (task, wait, ran)
+    return delivery
+
+
+def counted(*settlements: Settlement) -> Increments:
+    tally = Tally()
+    tally.settled(settlements)
+    return tally.take()
+
+
+def test_every_end_is_counted_by_task_queue_and_state() -> None:
+    found = counted(
+        complete(ended("a"), b"i", "succeeded", b"", ""),
+        complete(ended("a"), b"i", "succeeded", b"", ""),
+        complete(ended("a", None, None), b"i", "cancelled", b"", ""),
+        retry(ended("a"), b"i", 1.0, [], ""),
+        bury(ended("b"), b"i", "timeout", b"", ""),
+    )
+    assert found.ended["a", "mail"].states == {"succeeded": 2, "cancelled": 1, "retried": 1}
+    assert found.ended["b", "mail"].states == {"failed": 1}
+    assert found.dead == {"timeout": 1}
+    runs, waits = found.ended["a", "mail"].runs, found.ended["a", "mail"].waits
+    assert (sum(runs.counts), runs.total) == (3, 9.0)  # what was cancelled before it began has none
+    assert runs.counts[BOUNDS.index(5.0)] == 3
+    assert waits.counts[BOUNDS.index(0.25)] == 3
+
+
+def test_what_is_handed_on_has_not_ended() -> None:
+    assert counted(release(ended("a"))).ended == {}
+
+
+def test_a_name_that_no_task_has_makes_no_series() -> None:
+    found = counted(bury(ended(None), b"i", "unknown_task", b"", ""), retry(ended(None), b"i", 5.0, [], ""))
+    assert {series: dict(ends.states) for series, ends in found.ended.items()} == {("unknown", "mail"): {"failed": 1}}
+    assert found.dead == {"unknown_task": 1}
+
+
+def test_a_bound_belongs_to_the_bucket_below_it() -> None:
+    histogram = Histogram()
+    for seconds in (0.0, 1.0, 1.0001, 1e9):
+        histogram.add(seconds)
+    at_most_one_second = sum(histogram.counts[: BOUNDS.index(1.0) + 1])
+    assert (at_most_one_second, histogram.counts[-1]) == (2, 1)
+
+
+def test_tasks_beyond_the_bound_share_a_series() -> None:
+    tally = Tally()
+    for number in range(MOST_TASKS + 100):
+        tally.settled([complete(ended(f"task{number}"), b"i", "succeeded", b"", "")])
+        tally.sent(f"task{number}", "mail")
+    one = tally.take()
+    both = Increments()
+    both.merge(one)
+    both.merge(counted(complete(ended("yet another"), b"i", "succeeded", b"", "")))
+    for increments, others in ((one, 100), (both, 101)):
+        assert len(increments.ended) == MOST_TASKS + 1
+        assert increments.ended["other", "mail"].states["succeeded"] == others
+    assert one.sent["other", "mail"] == 100
+
+
+def test_parts_are_small_and_add_up_to_the_whole() -> None:
+    tally = Tally()
+    for number in range(MOST_TASKS):
+        name = f"shop.orders.tasks.a_rather_long_name_{number}"
+        tally.settled([bury(ended(name), b"i", "failed", b"", "")])
+        tally.sent(name, "mail")
+    tally.reclaimed(7)
+    whole = tally.take()
+    pieces = [pickle.dumps(part) for part in whole.parts()]
+    assert max(map(len, pieces)) < 32_768
+    total = Increments()
+    for piece in pieces:
+        total.merge(pickle.loads(piece))
+    assert (total.sent, total.dead, total.reclaimed) == (whole.sent, whole.dead, 7)
+    assert {s: e.states for s, e in total.ended.items()} == {s: e.states for s, e in whole.ended.items()}
+
+
+def test_what_is_taken_is_not_taken_again() -> None:
+    tally = Tally()
+    tally.sent("a", "mail")
+    assert tally.take().sent == {("a", "mail"): 1}
+    assert not list(tally.take().parts())
