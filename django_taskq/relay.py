@@ -197,12 +197,13 @@ def _by_lane(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
 def _aged(entry: Entry) -> Submission:
     """What is to be sent now: spans count from when it was written."""
     submission, age = entry.submission, max(0, round(entry.age * 1000))
-    if submission.delay is None and submission.expires_in is None:
+    if submission.delay is None and submission.expires_in is None and submission.deadline_in is None:
         return submission
     return msgspec.structs.replace(
         submission,
         delay=None if submission.delay is None else max(0, submission.delay - age),
         expires_in=None if submission.expires_in is None else submission.expires_in - age,
+        deadline_in=None if submission.deadline_in is None else submission.deadline_in - age,
     )
 
 
