@@ -21,6 +21,8 @@ from django_taskq.models import TaskResult
 from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
 from django_taskq.registry import all_tasks
 
+CONTEXT_VARS = "django_taskq.middleware.context_vars.context_vars"
+
 # Backends whose clear() is FLUSHDB.
 _FLUSHING = ("django_redis.cache.RedisCache", "django.core.cache.backends.redis.RedisCache")
 
@@ -34,6 +36,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> 
         return [Error(str(error), hint="docs/configuration.md lists the keys of TASKQ.", id="django_taskq.E001")]
     return [
         *_check_middleware(),
+        *_check_context_vars(settings),
         *_check_database(settings),
         *_check_alias(settings),
         *_check_caches(settings),
@@ -100,6 +103,23 @@ def _check_middleware() -> Iterator[CheckMessage]:
                     "django.utils.decorators.sync_and_async_middleware.",
                     id="django_taskq.E002",
                 )
+
+
+def _check_context_vars(settings: Settings) -> Iterator[CheckMessage]:
+    if not settings.context_vars:
+        return
+    if CONTEXT_VARS not in settings.middleware:
+        yield Error(
+            "TASKQ['CONTEXT_VARS'] names variables, and the middleware that sends them along is missing.",
+            hint=f"Add {CONTEXT_VARS!r} to TASKQ['MIDDLEWARE'].",
+            id="django_taskq.E002",
+        )
+    from django_taskq.middleware.context_vars import variables
+
+    try:
+        variables()
+    except ImproperlyConfigured as error:
+        yield Error(str(error), id="django_taskq.E002")
 
 
 def _check_database(settings: Settings) -> Iterator[CheckMessage]:

@@ -50,6 +50,7 @@ class Settings:
     outbox: bool = False
     outbox_databases: tuple[str, ...] = ("default",)
     metrics_token: Secret = field(default=None, repr=False)
+    context_vars: tuple[str, ...] = ()
 
 
 def get_settings() -> Settings:
@@ -252,4 +253,5 @@ _PARSERS: dict[str, Parser] = {
     "OUTBOX": _flag,
     "OUTBOX_DATABASES": _aliases,
     "METRICS_TOKEN": _secret,
+    "CONTEXT_VARS": _paths,
 }

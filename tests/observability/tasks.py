@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from django.utils import timezone, translation
+
 from django_taskq import Discard, Retry, current_task, task
+from django_taskq.middleware.request_id import current_request_id
 from django_taskq.signals import worker_process_started
 
 logger = logging.getLogger("tests.observability")
@@ -30,6 +34,31 @@ async def works_async(value: Any = None) -> Any:
     await asyncio.sleep(0)
     logger.info("works on %r", value)
     return value
+
+
+tenant: ContextVar[Any] = ContextVar("tenant")
+locale: ContextVar[str] = ContextVar("locale", default="none")
+
+
+def _surroundings() -> dict[str, Any]:
+    return {
+        "language": translation.get_language(),
+        "timezone": timezone.get_current_timezone_name(),
+        "request_id": current_request_id.get(),
+        "tenant": tenant.get(None),
+        "locale": locale.get(),
+    }
+
+
+@task
+def looks_around() -> dict[str, Any]:
+    return _surroundings()
+
+
+@task
+async def looks_around_async() -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return _surroundings()
 
 
 @task(max_retries=1, backoff=0)
@@ -54,6 +83,12 @@ def asks_again() -> None:
 @task
 def discards() -> None:
     raise Discard("nothing to do")
+
+
+if dsn := os.environ.get("TASKQ_TEST_SENTRY"):
+    import sentry_sdk
+
+    sentry_sdk.init(dsn, traces_sample_rate=1.0, default_integrations=False)  # before the fork, as settings do
 
 
 if exporter := os.environ.get("TASKQ_TEST_SPANS"):
