@@ -247,11 +247,9 @@ def _flag(value: Any) -> bool:
 
 
 def _batch(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_BATCH:
-        raise ValueError(f"must be a whole number from 1 to {LARGEST_BATCH:,}: how many calls run together at most")
-    return value
+    if value is None or (type(value) is int and 1 <= value <= LARGEST_BATCH):
+        return value
+    raise ValueError(f"must be a whole number from 1 to {LARGEST_BATCH:,}: how many calls run together at most")
 
 
 def _batch_timeout(value: Any) -> float:

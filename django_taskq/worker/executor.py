@@ -26,16 +26,10 @@ from django_taskq.exceptions import (
 from django_taskq.logs import fields_of
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
-from django_taskq.worker.batches import (
-    Batch,
-    BatchWork,
-    conclude_batch,
-    deliveries_of,
-    prepare_batch,
-    settlements_of,
-)
+from django_taskq.worker import batches
+from django_taskq.worker.attempts import note_attempt, note_start
 from django_taskq.worker.clock import Clock
-from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, describe, shorten, text_of
+from django_taskq.worker.failure import Failure, describe, text_of
 from django_taskq.worker.malformed import malformed
 from django_taskq.worker.outcomes import (
     SUCCEEDED,
@@ -44,7 +38,6 @@ from django_taskq.worker.outcomes import (
     log_of,
     outcome_of,
     succeeded_outcome,
-    waited,
 )
 from django_taskq.worker.unknown import unknown_task, unknown_version
 from django_taskq.worker.work import Work
@@ -53,7 +46,6 @@ logger = logging.getLogger("django_taskq.worker")
 task_logger = logging.getLogger("django_taskq.worker.tasks")  # how tasks fail, and not the worker
 
 MOST_LOSSES = 3
-HISTORY_LOG = 2_000  # bytes of an earlier attempt's own log
 
 
 class Executor:
@@ -68,8 +60,8 @@ class Executor:
     def prepare(self, delivery: Delivery) -> Work | Settlement | list[Settlement]:
         """Work to run, or how the delivery ends without a run. Never raises."""
         try:
-            if delivery.__class__ is Batch:
-                return prepare_batch(self, delivery)
+            if delivery.__class__ is batches.Batch:
+                return batches.prepare_batch(self, delivery)
             return self._prepared(delivery)
         except BaseException as fault:
             logger.exception("entry %s cannot be run", delivery.location.decode("utf-8", "replace"))
@@ -136,8 +128,8 @@ class Executor:
     def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement | list[Settlement]:
         """How a run ends that returned `result` or raised `error`; of a batch, how each call does. Never raises."""
         try:
-            if work.__class__ is BatchWork:
-                return conclude_batch(self, work, result, error)
+            if work.__class__ is batches.BatchWork:
+                return batches.conclude_batch(self, work, result, error)
             return self.succeeded(work, result) if error is None else self.failed(work, error)
         except BaseException as fault:
             logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id)
@@ -197,7 +189,7 @@ class Executor:
 
     def broken(self, delivery: Delivery, fault: BaseException) -> Settlement | list[Settlement]:
         """A fault of the worker itself: a dead letter with the reason `malformed`, for each call of a batch."""
-        ends = [malformed(self, each, fault) for each in deliveries_of(delivery)]
+        ends = [malformed(self, each, fault) for each in batches.deliveries_of(delivery)]
         return ends if len(ends) > 1 else ends[0]
 
     def _retry(self, work: Work, failure: Failure, delay: float, error: BaseException) -> Settlement:
@@ -207,7 +199,7 @@ class Executor:
             work, logging.WARNING, f"failed: {_line(failure)}; {plan}", task_retried,
             error=error, delay=delay, duration=duration,
         )  # fmt: skip
-        self._attempted(work, failure, "retry")
+        note_attempt(self, work, failure, "retry")
         return retry(
             work.delivery, message.id, delay, message.fields(), activity_of(self, work, "retried"), then=then,
             instead=lambda: self._cancelled(work, "cancelled before its next attempt"),
@@ -222,7 +214,7 @@ class Executor:
             task_failed, error=error, reason=reason, duration=duration,
         )  # fmt: skip
         if ran:
-            self._attempted(work, failure, "timeout" if issubclass(type(error), TaskTimeout) else "failed")
+            note_attempt(self, work, failure, "timeout" if issubclass(type(error), TaskTimeout) else "failed")
         started, log = (work.started, log_of(work)) if ran else (None, "")
         outcome = failure_outcome(self, work.delivery, message, failure, reason, started, log)
         counted = activity_of(self, work, "failed", ran=ran)
@@ -254,8 +246,8 @@ class Executor:
 
     def handed_on(self, work: Work) -> Settlement | list[Settlement]:
         """What has started here goes to other workers. Where a first start counts, its message must say that it was."""
-        if isinstance(work, BatchWork):
-            return [settlement for each in work.works for settlement in settlements_of(self.handed_on(each))]
+        if isinstance(work, batches.BatchWork):
+            return [settlement for each in work.works for settlement in batches.settlements_of(self.handed_on(each))]
         message = work.message
         if (
             (message.expires is None and message.deadline is None)
@@ -263,30 +255,10 @@ class Executor:
             or message.losses
         ):
             return release(work.delivery)
-        self._note_start(work)
+        note_start(self, work)
         return retry(
             work.delivery, message.id, 0, message.fields(), activity_of(self, work, "retried"),
             instead=lambda: self._cancelled(work, "cancelled while it was handed on"),
-        )  # fmt: skip
-
-    def _note_start(self, work: Work) -> None:
-        message, delivery, started = work.message, work.delivery, self.clock.at(work.started)
-        if message.enqueued is None:
-            message.enqueued = int(delivery.entry.partition(b"-")[0])
-        if message.first_started is None:
-            message.first_started, message.waited = int(started * 1000), waited(delivery, started)
-
-    def _attempted(self, work: Work, failure: Failure, how: str) -> None:
-        """Writes the attempt into its message, which outlives this delivery."""
-        message, started = work.message, self.clock.at(work.started)
-        self._note_start(work)
-        message.attempt += 1
-        message.worker_ids = message.ran_on(self.worker)
-        message.remember(
-            Attempt(
-                message.attempt, started, self.clock.now(), self.worker, how, failure.error_class, failure.message,
-                shorten(failure.traceback, HISTORY_TRACEBACK), log_of(work, HISTORY_LOG),
-            )
         )  # fmt: skip
 
     def _signal(self, work: Work, signal: Any, **fields: Any) -> Any:
