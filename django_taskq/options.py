@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.conf import settings as django_settings
-from django.utils import timezone
 
+from django_taskq import limit_options
 from django_taskq.conf import RECORD_CHOICES, Settings
+from django_taskq.core.call_key import KeySource
+from django_taskq.core.gates import WAIT
 from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
 from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff, as_backoff
 from django_taskq.exceptions import InvalidTask, UnknownQueue
+from django_taskq.moments import Moment, parse_moment, parse_span
 from django_taskq.values import close_match
 
 # No colon: names are parts of Redis keys.
 _NAME = re.compile(r"[\w.@/-]{1,200}")
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MILLISECOND = dt.timedelta(milliseconds=1)
-_LONGEST = dt.timedelta(days=36_500)
 LARGEST_BATCH = 1_000  # calls
 BATCH_TIMEOUT = 1.0  # seconds
 LONGEST_GATHERING = 3_600.0  # seconds that a worker may hold calls without running them
-
-
-class Moment(NamedTuple):
-    """A point in time in ms on Redis' clock: from the moment of sending, or since the epoch."""
-
-    ms: int
-    relative: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +51,9 @@ class TaskOptions:
     outbox: bool = False
     batch: int | None = None
     batch_timeout: float = BATCH_TIMEOUT
+    max_concurrency: int | None = None
+    concurrency_key: KeySource | None = None
+    on_conflict: str = WAIT
 
 
 def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:
@@ -112,6 +107,7 @@ def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
             raise InvalidTask(f"{where}: {what} before run_after lets it start.")
     if given.get("batch") is None and "batch_timeout" in given:
         raise InvalidTask(f"{where}: batch_timeout says how long a batch waits for more calls; it needs batch=... .")
+    limit_options.refuse_contradictions(where, given)
     both = set(given.get("retry_on", ())) & set(given.get("discard_on", ()))
     if both:
         raise InvalidTask(f"{where}: {', '.join(kind.__name__ for kind in both)} is in retry_on and in discard_on.")
@@ -171,47 +167,21 @@ def _max_retries(value: Any) -> int:
     return value
 
 
-def _span(value: Any, what: str) -> dt.timedelta:
-    if isinstance(value, dt.timedelta):
-        span = value
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        span = dt.timedelta(seconds=max(min(value, 1e10), -1e10))
-    else:
-        raise ValueError(f"must be {what}")
-    if span > _LONGEST:
-        raise ValueError(f"must be less than {_LONGEST.days} days")
-    return span
-
-
-def _moment(value: Any) -> Moment | None:
-    if value is None:
-        return None
-    if not isinstance(value, dt.datetime):
-        span = _span(value, "a datetime, a timedelta, seconds or None")
-        return Moment(max(0, -(-span // _MILLISECOND)), relative=True)
-    if timezone.is_naive(value):
-        if django_settings.USE_TZ:
-            raise ValueError("has no time zone; with USE_TZ use an aware datetime, like django.utils.timezone.now()")
-        value = timezone.make_aware(value, timezone.get_default_timezone())
-    # 0 would mean "none" on the wire
-    return Moment(max(1, -((_EPOCH - value) // _MILLISECOND)), relative=False)
-
-
 def _limit(value: Any) -> float | None:
     if value is None:
         return None
-    seconds = _span(value, "seconds, a timedelta or None").total_seconds()
+    seconds = parse_span(value, "seconds, a timedelta or None").total_seconds()
     if seconds <= 0:
         raise ValueError("must be more than 0 seconds, or None for no limit")
     return seconds
 
 
 def _patience(value: Any) -> float | None:
-    return None if value is None else max(0.0, _span(value, "seconds, a timedelta or None").total_seconds())
+    return None if value is None else max(0.0, parse_span(value, "seconds, a timedelta or None").total_seconds())
 
 
 def _ttl(value: Any) -> int:
-    seconds = math.ceil(_span(value, "seconds or a timedelta").total_seconds())
+    seconds = math.ceil(parse_span(value, "seconds or a timedelta").total_seconds())
     if seconds <= 0:
         raise ValueError("must be at least 1 second")
     return seconds
@@ -253,7 +223,7 @@ def _batch(value: Any) -> int | None:
 
 
 def _batch_timeout(value: Any) -> float:
-    seconds = _span(value, "seconds or a timedelta").total_seconds()
+    seconds = parse_span(value, "seconds or a timedelta").total_seconds()
     if not 0 <= seconds <= LONGEST_GATHERING:
         raise ValueError(f"must be from 0 to {LONGEST_GATHERING:g} seconds")
     return seconds
@@ -262,9 +232,9 @@ def _batch_timeout(value: Any) -> float:
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "queue_name": _queue_name,
     "priority": _priority,
-    "run_after": _moment,
-    "expires": _moment,
-    "deadline": _moment,
+    "run_after": parse_moment,
+    "expires": parse_moment,
+    "deadline": parse_moment,
     "inherit_deadline": _flag,
     "max_retries": _max_retries,
     "backoff": as_backoff,
@@ -280,18 +250,21 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "outbox": _flag,
     "batch": _batch,
     "batch_timeout": _batch_timeout,
+    **limit_options.PARSERS,
     "database": _alias,
 }
 
 OPTIONS = frozenset(field.name for field in fields(TaskOptions))
+# Limits hold for all calls of a task, so each task says them itself, and no call otherwise.
+LIMITS = frozenset(limit_options.PARSERS)
 ONLY_TASK = frozenset({"name", "takes_context"})
 # `api` opens a task to the outside: each says so itself, never a default or a call. TASKQ["OUTBOX"] is the default of
 # `outbox`; a worker must know of every task whether to look for it there, so no call decides that. A batch is the
 # function's shape.
 _OWN = frozenset({"api", "outbox", "batch", "batch_timeout"})
-DEFAULTABLE = OPTIONS - _OWN - {"idempotency_key"}
+DEFAULTABLE = OPTIONS - _OWN - LIMITS - {"idempotency_key"}
 # `database`: whose transaction is meant.
-CALL_OPTIONS = OPTIONS - _OWN - {"backoff", "retry_on", "discard_on"} | {"database"}
+CALL_OPTIONS = OPTIONS - _OWN - LIMITS - {"backoff", "retry_on", "discard_on"} | {"database"}
 
 
 def _shown(value: Any) -> str:

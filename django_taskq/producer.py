@@ -14,12 +14,14 @@ from django_taskq.broker import Accepted, Submission, get_broker
 from django_taskq.broker.overflow import DROPPED, tell_of_dropped
 from django_taskq.conf import get_settings
 from django_taskq.context import inherited_deadline
+from django_taskq.core.gates import TaskGates
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
 from django_taskq.exceptions import InvalidArguments, InvalidTask, PayloadTooLarge
 from django_taskq.handle import TaskHandle
-from django_taskq.options import Moment, TaskOptions
+from django_taskq.moments import Moment
+from django_taskq.options import TaskOptions
 from django_taskq.signals import task_enqueued
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Route:
     more: dict[str, Any] = field(default_factory=dict)  # fields of the message that most do without
     database: str | None = None  # None: `default`, or for the outbox the one with an open transaction
     patience: float | None = None  # seconds to wait for room in a full queue; None: as the queue says
+    gates: TaskGates | None = None
     first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
     outbox: bool = False
 
@@ -122,6 +125,7 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         database=overrides.get("database"),
         patience=chosen("enqueue_timeout"),
         outbox=options.outbox,
+        gates=task.gates,
         first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
     )
 
@@ -184,7 +188,7 @@ def _written(route: Route, submissions: list[Submission]) -> list[TaskHandle[Any
     return handles
 
 
-def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes]:
+def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
     encoded = route.task.codec.encode(args, kwargs)
     size, limit = len(encoded[0]) + len(encoded[1]), get_settings().max_payload_bytes
     if size > limit:
@@ -192,11 +196,13 @@ def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
             f"{route.task.name}: the arguments take {size:,} bytes; TASKQ['MAX_PAYLOAD_BYTES'] allows {limit:,}. "
             "Store the data elsewhere (a file, a row) and pass its id."
         )
-    return encoded
+    return *encoded, b"" if route.gates is None else route.gates.of_call(args, kwargs)
 
 
-def _message(route: Route, args: bytes, kwargs: bytes) -> Message:
+def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes) -> Message:
     message = Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+    if gates:
+        message.gates = gates
     if route.inherits and (inherited := inherited_deadline()) is not None:
         message.deadline = min(inherited, message.deadline or inherited)
     return message

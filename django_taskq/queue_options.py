@@ -18,6 +18,7 @@ class QueueOptions:
     max_length: int | None = None  # tasks that may wait; None: any number
     overflow: str = REFUSE  # what a producer does at a full queue
     enqueue_timeout: float = 0.0  # how long a producer waits for room
+    max_concurrency: int | None = None  # tasks of the queue that may run at once
 
 
 def parse_queue(given: Mapping[Any, Any]) -> QueueOptions:
@@ -56,8 +57,13 @@ def _overflow(value: Any) -> str:
     return str(value)
 
 
+def _max_concurrency(value: Any) -> int | None:
+    return None if value is None else whole(value, 1)
+
+
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_length": _max_length,
+    "max_concurrency": _max_concurrency,
     "overflow": _overflow,
     "enqueue_timeout": lambda value: span(value).total_seconds(),
 }

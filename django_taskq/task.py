@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
     Concatenate,
     Literal,
     Protocol,
-    TypedDict,
     Unpack,
     cast,
     overload,
@@ -27,62 +26,19 @@ from django_taskq import producer
 from django_taskq.batch import BatchCodec, BatchDecorator, batching_of, call_here
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
+from django_taskq.core.call_key import KeySource
 from django_taskq.core.codec import CallCodec
+from django_taskq.core.gates import TaskGates
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.retry import Backoff
 from django_taskq.exceptions import InvalidTask, ResultError
 from django_taskq.registry import all_tasks, register
 from django_taskq.sender import P, R, Sender
+from django_taskq.typed_options import CallOptions, Options
 
 if TYPE_CHECKING:
-    from django_taskq.options import Moment
-
-When = datetime | timedelta | float
-Errors = type[BaseException] | Sequence[type[BaseException]]
-
-
-class CallOptions(TypedDict, total=False):
-    """What `using()` takes. Spans are seconds or timedeltas."""
-
-    queue_name: str
-    priority: int
-    run_after: When | None
-    expires: When | None
-    deadline: When | None
-    inherit_deadline: bool
-    max_retries: int
-    timeout: float | timedelta | None
-    hard_timeout: float | timedelta | None
-    idempotency_key: str | None
-    idempotency_ttl: float | timedelta
-    record: Literal["all", "failures"]
-    enqueue_timeout: float | timedelta | None
-    database: str
-
-
-class Options(TypedDict, total=False):
-    """What `@task` takes, beside `takes_context`. Spans are seconds or timedeltas."""
-
-    name: str
-    queue_name: str
-    priority: int
-    run_after: When | None
-    expires: When | None
-    deadline: When | None
-    inherit_deadline: bool
-    max_retries: int
-    backoff: Backoff | float | timedelta | Sequence[float | timedelta]
-    retry_on: Errors
-    discard_on: Errors
-    timeout: float | timedelta | None
-    hard_timeout: float | timedelta | None
-    idempotency_key: str | None
-    idempotency_ttl: float | timedelta
-    record: Literal["all", "failures"]
-    enqueue_timeout: float | timedelta | None
-    api: bool
-    outbox: bool
+    from django_taskq.moments import Moment
 
 
 class TaskCall(Sender[P, R]):
@@ -124,6 +80,10 @@ class Task(Sender[P, R]):
     outbox: bool  # whether calls are written into the database and sent from there
     batch: int | None  # calls
     batch_timeout: float  # seconds
+    max_concurrency: int | None
+    concurrency_key: KeySource | None
+    on_conflict: str  # "wait", "discard" or "replace"
+    gates: TaskGates | None
     options: task_options.TaskOptions
     interface = "django_taskq"  # whose decorator made it
 
@@ -194,9 +154,19 @@ class Task(Sender[P, R]):
     def _resolve(self) -> None:
         """Fills in TASK_DEFAULTS and checks the queue. Every option becomes an attribute, for the hot paths."""
         options = task_options.resolve(self.name, self._declared, get_settings())
+        self.gates = self._gates(options)
         self._route = producer.route_for(self, options, {})
         self.__dict__.update({option: getattr(options, option) for option in task_options.OPTIONS})
         self.options = options
+
+    def _gates(self, options: task_options.TaskOptions) -> TaskGates | None:
+        """None for most tasks: nothing asks before it runs."""
+        if options.max_concurrency is None:
+            return None
+        return TaskGates(
+            self.name, self.codec.signature, max_concurrency=options.max_concurrency,
+            concurrency_key=options.concurrency_key, on_conflict=options.on_conflict,
+        )  # fmt: skip
 
     def __getattr__(self, attribute: str) -> Any:
         """Resolves the options at first use, in a module that was imported before there were settings."""
@@ -211,7 +181,7 @@ class Task(Sender[P, R]):
             self.__dict__.pop(attribute, None)
 
 
-_RESOLVED = frozenset({*task_options.OPTIONS, "options", "_route"})
+_RESOLVED = frozenset({*task_options.OPTIONS, "options", "gates", "_route"})
 
 
 class AsyncTask(Task[P, R]):

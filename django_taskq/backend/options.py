@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from django_taskq.core.retry import Backoff
-    from django_taskq.task import Errors, When
+    from django_taskq.typed_options import Errors, When
 
 F = TypeVar("F", bound=Callable[..., Any])
 

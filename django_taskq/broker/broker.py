@@ -184,9 +184,8 @@ class Broker(OutcomeStream):
 
     def requeue(self, message: Message, queue: str) -> bool:
         """Sends a dead letter's message, whose `run` is the new one. False: on its way, or that run has been."""
-        arguments = [
-            *self.lanes.head(queue, message.priority), message.run, *self._admission(Submission(message, queue)),
-        ]  # fmt: skip
+        submission = Submission(message, queue)
+        arguments = [*self.lanes.head(*submission.place), message.run, *self._admission(submission)]
         return bool(self._run_for_producer(scripts.REQUEUE, arguments, message.id))
 
     @contextmanager

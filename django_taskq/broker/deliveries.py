@@ -29,6 +29,12 @@ CANCEL_REQUESTED = 2
 DUPLICATE = 3
 UNCONFIRMED = 4
 
+# Verdicts of broker/lua/lib/gates.lua that end a task without running it.
+INSTEAD = {
+    2: "on_conflict: as many calls as max_concurrency allows were running.",
+    3: "on_conflict: a newer call has replaced it.",
+}
+
 
 class Lane(NamedTuple):
     """Where deliveries come from."""
@@ -43,17 +49,19 @@ class Lane(NamedTuple):
 class Delivery:
     """A message held by this worker. `losses`: workers lost while running it in this delivery chain."""
 
-    __slots__ = ("cancelled", "claimed", "entry", "fields", "lane", "location", "losses", "spent")
+    __slots__ = ("cancelled", "claimed", "entry", "fields", "instead", "lane", "location", "losses", "spent")
 
     def __init__(
-        self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float
-    ) -> None:
+        self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float,
+        instead: str = "",
+    ) -> None:  # fmt: skip
         self.lane = lane
         self.entry = entry
         self.fields = fields
         self.losses = losses
         self.cancelled = cancelled
         self.claimed = claimed  # monotonic seconds
+        self.instead = instead  # why it is to be discarded, and not run
         self.location = entry + b" " + lane.suffix
         # Once that is known: its task, seconds that it waited, seconds that it ran (None: its attempt did not begin).
         self.spent: tuple[str, float | None, float | None] | None = None
@@ -85,13 +93,14 @@ class Deliveries:
 
     def __init__(
         self, keys: Keys, worker: str, queues: Sequence[str], *, ordered: bool, max_outcomes: int,
-        weights: Sequence[int] = (),
+        weights: Sequence[int] = (), gates: bytes = b"",
     ) -> None:  # fmt: skip
         """`ordered`: queues are served in that order, otherwise in turn; with `weights` by these."""
         self.keys, self.worker, self.queues, self._ordered = keys, worker, list(queues), ordered
         self._calls = LaneCalls(keys)
         self._lanes: dict[bytes, Lane] = {}
         self._first = 0
+        self._gates = gates  # of queues, packed
         self._turns = Turns(weights) if weights else None
         self._claim_head = (
             keys.index, keys.ready, keys.due, keys.workers, keys.outcomes, keys.recorder, keys.paused, keys.cancels,
@@ -111,17 +120,17 @@ class Deliveries:
             scripts.CLAIM,
             (
                 *head, min(most, CLAIM_MESSAGES), CLAIM_BYTES, lease_ms, "0" if awake else "1",
-                *self._claim_tail, self._first, *queues,
+                *self._claim_tail, self._first, self._gates, *queues,
             ),
         )  # fmt: skip
         if reply[0] != 1:
             return Claim(refused=reply[0] == -1, full=reply[0] == -2)
         _, micros, due, groups = reply
         deliveries = []
-        for name, losses, cancelled, entries in groups:
+        for name, losses, verdict, entries in groups:
             lane = self._lane(name)
             for entry, fields in entries:
-                deliveries.append(Delivery(lane, entry, fields, losses, bool(cancelled), now))
+                deliveries.append(Delivery(lane, entry, fields, losses, verdict == 1, now, INSTEAD.get(verdict, "")))
         if self._turns and order is not None:
             counts = Counter(self.queues.index(delivery.lane.queue) for delivery in deliveries)
             self._turns.took(order, counts)

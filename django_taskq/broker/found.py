@@ -45,6 +45,10 @@ def found_of(reply: list[Any]) -> Found:
                 State.FAILED, "", location, None, Outcome(b"", 0, State.FAILED, recorded=True, reason="malformed")
             )
         return Found(State(outcome.status), outcome.queue, location, None, outcome)
+    if kind == b"p":
+        suffix, *fields = payload or [b""]
+        queue = location[1:].decode()
+        return Found(State.BLOCKED, queue, location, readable(fields), None, None, "", *_place(suffix, queue)[1:])
     if kind == b"s":
         suffix, *fields = payload or [b""]  # empty: it cannot be read
         queue, message, due = location[1:].decode(), readable(fields), int(extra)

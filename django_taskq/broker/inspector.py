@@ -75,7 +75,7 @@ class Inspector:
         return bool(self.connections.run(scripts.RESUME, (*names, queue)))
 
     def purge(self, queue: str, reason: str = "purged", progress: Callable[[int], object] | None = None) -> int:
-        """Cancels what waits in a queue or is scheduled for it; what runs is left alone. Returns how many.
+        """Cancels what waits in a queue, is scheduled for it or parked; what runs is left alone. Returns how many.
 
         Each becomes a recorded outcome like any cancelled task. In batches, so that it can be repeated; `progress` is
         told after each how many that were so far.
@@ -89,14 +89,13 @@ class Inspector:
                 cursor = f"({entries[-1][0].decode()}"
                 weight = sum(len(value) for _, fields in entries for value in fields)
                 size = max(1, min(PURGE_BATCH, len(entries) * PURGE_BYTES // max(1, weight)))
-        offset = 0
-        while ids := self.connections.execute(
-            "ZRANGE", self.keys.queue(queue).scheduled, offset, offset + PURGE_FIRST - 1
-        ):
-            count = self.cancel(ids, reason)
-            purged += count
-            tell(purged)
-            offset += len(ids) - count
+        for waiting in (self.keys.queue(queue).scheduled, self.keys.parked(queue)):
+            offset = 0
+            while ids := self.connections.execute("ZRANGE", waiting, offset, offset + PURGE_FIRST - 1):
+                count = self.cancel(ids, reason)
+                purged += count
+                tell(purged)
+                offset += len(ids) - count
         return purged
 
     def cancel(self, ids: Sequence[bytes], reason: str) -> int:

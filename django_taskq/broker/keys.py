@@ -37,6 +37,12 @@ class Keys:
         self.scheduled_prefix = f"{tag}:scheduled:"
         self.worker_prefix = f"{tag}:worker:"
         self.inbox_prefix = f"{tag}:inbox:"
+        self.parked_prefix = f"{tag}:parked:"
+        self.limit_prefix = f"{tag}:limit:"
+        self.waiting_prefix = f"{tag}:waiting:"
+        self.limits = f"{tag}:limits"  # set: limits that have holders or somebody waiting
+        self.holds = f"{tag}:holds"  # hash: id -> the limits it holds a place of, one a line
+        self.paused_tasks = f"{tag}:paused:tasks"  # set: names of tasks that are not handed over
         self.paused = f"{tag}:paused"  # set: queues that are not claimed from
         self.cancels = f"{tag}:cancels"  # hash: id -> '', for tasks a worker holds
         self.totals = f"{tag}:totals"  # hash: "<queue>:<state>" -> count
@@ -77,6 +83,18 @@ class Keys:
     def inbox(self, worker: str) -> str:
         """The list of requests to a worker: quiet, stop, cancel."""
         return self.inbox_prefix + worker
+
+    def parked(self, queue: str) -> str:
+        """The zset of a queue's parked ids by sequence; with `:messages` behind it, the hash of their messages."""
+        return self.parked_prefix + queue
+
+    def limit(self, limit: str) -> str:
+        """The hash of a limit's holders: id -> location, '' while the message is on its way back to a worker."""
+        return self.limit_prefix + limit
+
+    def waiting(self, limit: str) -> str:
+        """The zset of ids that wait for a limit, by sequence."""
+        return self.waiting_prefix + limit
 
     def idempotency(self, task: str, key: str) -> str:
         """The string that holds the id of the task that owns an idempotency key."""

@@ -23,6 +23,7 @@ class QueueState(NamedTuple):
     oldest: float | None  # since when the one that has waited longest is ready
     next_due: float | None
     priorities: dict[int, int]  # priority -> ready
+    blocked: int = 0  # parked: a limit has no room for them, or their task is paused
 
 
 def queue_states(connections: Connections, keys: Keys, names: Iterable[str]) -> list[QueueState]:
@@ -36,7 +37,7 @@ def inspection(keys: Keys, names: Sequence[str]) -> tuple[Any, ...]:
     read = [keys.paused]
     for name in names:
         of_queue = keys.queue(name)
-        read += (of_queue.lanes, of_queue.scheduled)
+        read += (of_queue.lanes, of_queue.scheduled, keys.parked(name))
     return (len(read), *read, *names)
 
 
@@ -46,7 +47,7 @@ def read_states(keys: Keys, names: Sequence[str], replies: Sequence[Any]) -> lis
 
 
 def _queue_state(keys: Keys, name: str, reply: list[Any]) -> QueueState:
-    paused, scheduled, due, *lanes = reply
+    paused, scheduled, due, parked, *lanes = reply
     ready = running = 0
     priorities: dict[int, int] = {}
     oldest: list[float] = []
@@ -61,5 +62,5 @@ def _queue_state(keys: Keys, name: str, reply: list[Any]) -> QueueState:
             oldest.append(int(first.partition(b"-")[0]) / 1000)
     return QueueState(
         name, bool(paused), ready, running, int(scheduled), min(oldest, default=None),
-        int(float(due)) / 1000 if due else None, priorities,
+        int(float(due)) / 1000 if due else None, priorities, int(parked),
     )  # fmt: skip

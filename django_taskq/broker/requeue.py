@@ -57,8 +57,8 @@ def _refusal(message: Message, found: Found, *, repeated: bool) -> Answer:
 
 
 def _arguments(broker: Broker, message: Message, queue: str) -> list[Any]:
-    head = broker.lanes.head(queue, message.priority)
-    return [*head, message.run, *broker._admission(Submission(message, queue))]
+    submission = Submission(message, queue)
+    return [*broker.lanes.head(*submission.place), message.run, *broker._admission(submission)]
 
 
 def _run(broker: Broker, calls: Sequence[Call]) -> list[Any]:

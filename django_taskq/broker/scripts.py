@@ -45,6 +45,8 @@ CANCEL = Script("cancel")
 FIND = Script("find")
 INSPECT = Script("inspect")
 RESUME = Script("resume")
+RESUME_TASK = Script("resume_task")
+SWEEP = Script("sweep")
 PENDING = Script("pending")
 REGISTER = Script("register")
 BEAT = Script("beat")
@@ -62,6 +64,7 @@ WITHDRAW = Script("withdraw")
 
 ALL = (
     ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
+    RESUME_TASK, SWEEP,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
     RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW,
 )  # fmt: skip

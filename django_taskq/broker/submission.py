@@ -25,12 +25,12 @@ class Submission(msgspec.Struct, frozen=True, gc=False):
     due: int | None = None
     expires_in: int | None = None
     deadline_in: int | None = None
-    share: str = ""  # of its queue's lane of this priority (keys.py)
+    share: str = ""  # of its lane, where that is not the message's own
 
     @property
     def place(self) -> Place:
         """The lane it is for."""
-        return Place(self.queue, self.message.priority, self.share)
+        return Place(self.queue, self.message.priority, self.share or self.message.share)
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):

@@ -52,6 +52,7 @@ class Message(msgspec.Struct, gc=False):
     deadline: int | None = None  # it must have ended by then
     idempotency_key: str = ""
     idempotency_ttl: int = DEFAULT_IDEMPOTENCY_TTL  # seconds
+    gates: bytes = b""  # what a claim asks before it hands this over (core/gates.py)
     options: dict[str, Any] = {}
     headers: dict[str, str] = {}
     worker_ids: list[str] = []
@@ -82,9 +83,14 @@ class Message(msgspec.Struct, gc=False):
             for name, collection in zip("omwh", collections, strict=True):
                 if collection:
                     fields += (name, _encode_json(collection))
-        if self.origin:
-            fields += ("f", self.origin)
+        if self.gates or self.origin:
+            fields += _present(("q", self.gates), ("f", self.origin))
         return fields
+
+    @property
+    def share(self) -> str:
+        """That of its lane: `g` where a claim must look at each message."""
+        return "g" if self.gates else ""
 
     def remember(self, attempt: Attempt) -> None:
         """Adds an ended attempt to the history, which keeps the last ten."""
@@ -121,6 +127,10 @@ class Message(msgspec.Struct, gc=False):
         return message
 
 
+def _present(*pairs: tuple[str, bytes | str]) -> list[bytes | str]:
+    return [part for pair in pairs if pair[1] for part in pair]
+
+
 class UnknownVersion(MalformedMessage):
     """The message has a later version than this process knows. `envelope` is what every version says the same way."""
 
@@ -131,6 +141,7 @@ class UnknownVersion(MalformedMessage):
 
 # Fields that mean the same in every version: a worker that cannot run a message can put it off, bury or cancel it.
 ENVELOPE = (b"i", b"t", b"r", b"l", b"d", b"e")
+OF_ONE_PLACE = (b"z", b"c")  # written by scripts while a message is parked or waits for its slot
 UNKNOWN_SINCE = b"g"  # ms; since when the message has waited for a worker that can run it. Left out of the next attempt
 
 
@@ -172,6 +183,8 @@ def put_off(fields: list[bytes], since: int, enqueued: int, losses: int) -> list
     """The fields of a message, of whatever version, that goes back to the schedule without having been run."""
     named = dict(zip(fields[::2], fields[1::2], strict=True))
     named[UNKNOWN_SINCE] = b"%d" % since
+    for name in OF_ONE_PLACE:
+        named.pop(name, None)
     named.setdefault(b"e", b"%d" % enqueued)
     if losses:
         named[b"l"] = b"%d" % losses
@@ -233,6 +246,8 @@ def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
             elif name in _COLLECTIONS:
                 attribute, decoder = _COLLECTIONS[name]
                 setattr(message, attribute, decoder.decode(value))
+            elif name == b"q":
+                message.gates = value
             elif name == b"r":
                 message.run = _whole(value) + 1
             elif name == b"y":

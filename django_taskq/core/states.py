@@ -9,6 +9,7 @@ class State(StrEnum):
     """Where a task is in its life."""
 
     SCHEDULED = "scheduled"  # waits for its time: run_after, or the next attempt
+    BLOCKED = "blocked"  # parked until a limit has room for it, or its task is resumed
     QUEUED = "queued"  # ready, in a lane of its queue
     RUNNING = "running"  # held by a worker
     SUCCEEDED = "succeeded"
@@ -25,6 +26,8 @@ TRANSITIONS: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "enqueue": (frozenset(), frozenset({State.QUEUED, State.SCHEDULED})),
     "withdraw": (frozenset(), frozenset({State.CANCELLED, State.DISCARDED})),
     "promote": (frozenset({State.SCHEDULED}), frozenset({State.QUEUED})),
+    "park": (frozenset({State.QUEUED}), frozenset({State.BLOCKED})),
+    "unpark": (frozenset({State.BLOCKED}), frozenset({State.QUEUED})),
     "claim": (frozenset({State.QUEUED}), frozenset({State.RUNNING})),
     "complete": (
         frozenset({State.RUNNING}),
@@ -34,7 +37,7 @@ TRANSITIONS: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "bury": (frozenset({State.RUNNING}), frozenset({State.FAILED})),
     "release": (frozenset({State.RUNNING}), frozenset({State.QUEUED})),
     "reclaim": (frozenset({State.RUNNING}), frozenset({State.QUEUED})),
-    "cancel": (frozenset({State.QUEUED, State.SCHEDULED}), frozenset({State.CANCELLED})),
+    "cancel": (frozenset({State.QUEUED, State.SCHEDULED, State.BLOCKED}), frozenset({State.CANCELLED})),
     "displace": (frozenset({State.QUEUED, State.SCHEDULED}), frozenset({State.FAILED})),
     "requeue": (frozenset({State.FAILED}), frozenset({State.QUEUED})),
 }

@@ -79,7 +79,10 @@ class Executor:
             return unknown_version(self, delivery, error)
         except MalformedMessage as error:
             return malformed(self, delivery, error)
-        if delivery.losses or delivery.cancelled or message.expires is not None or message.deadline is not None:
+        if (
+            delivery.losses or delivery.cancelled or delivery.instead
+            or message.expires is not None or message.deadline is not None
+        ):  # fmt: skip
             ended = self._ended_before(work)
             if ended is not None:
                 return ended
@@ -107,6 +110,11 @@ class Executor:
             message.remember(Attempt(message.attempt + 1, now, now, "", "worker_lost"))
         if delivery.cancelled:
             return self._cancelled(work, "cancelled before it was run again")
+        if delivery.instead:
+            logger.info("%s %s discarded: %s", work.task.name, work.context.id, delivery.instead)
+            return self._ended(
+                work, outcome_of(self, work, State.DISCARDED, reason=delivery.instead, ran=False), ran=False
+            )
         if message.losses >= MOST_LOSSES:
             text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
             return self._bury(work, Failure("", text, ""), "worker_lost")

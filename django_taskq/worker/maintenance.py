@@ -14,6 +14,7 @@ from django_taskq.broker.workers import Workers
 from django_taskq.conf import get_settings
 from django_taskq.recorder import Recorder
 from django_taskq.retention import Pruner
+from django_taskq.worker.limit_sweeper import LimitSweeper
 from django_taskq.worker.reclaimer import Reclaimer
 from django_taskq.worker.relays import RelayService
 from django_taskq.worker.sampler import Sampler
@@ -48,6 +49,7 @@ class Maintenance:
                 Workers(broker.connections, broker.keys), counter=self._tally.reclaimed if self._tally else None
             ),
             "pruner": Pruner(),
+            "limits": LimitSweeper(broker, get_settings().queues),
             "sampler": Sampler(broker, get_settings().queues),
             **{f"relay-{database}": RelayService(broker, database) for database in get_settings().outbox_databases},
         }

@@ -21,6 +21,7 @@ from django_taskq.broker.deliveries import Deliveries
 from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.conf import get_settings
+from django_taskq.core.gates import pack_queue_gates
 from django_taskq.exceptions import TaskqError
 from django_taskq.logs import capture
 from django_taskq.registry import all_tasks
@@ -83,6 +84,7 @@ class TaskProcess:
             ordered=options.ordered,
             weights=options.weights,
             max_outcomes=options.max_outcomes or DEFAULT_MAX_OUTCOMES,
+            gates=pack_queue_gates(settings.queues),
         )
         if settings.capture_logs is not None:
             capture(settings.capture_logs)

@@ -110,9 +110,11 @@ class Shard:
     def index(self) -> dict[bytes, bytes]:
         return self.hash(self.keys.index)
 
-    def lane(self, queue: str = "default", priority: int = 0) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    def lane(
+        self, queue: str = "default", priority: int = 0, share: str = ""
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The entries of a lane with their fields."""
-        return self.stream(self.keys.lane(queue, priority))
+        return self.stream(self.keys.lane(queue, priority, share))
 
     def pending(self, queue: str = "default", priority: int = 0) -> dict[bytes, tuple[bytes, int]]:
         """Entry -> who holds it and how often it was delivered."""
@@ -230,11 +232,11 @@ class Hand:
 
     def __init__(
         self, shard: Shard, name: str = "w1", queues: Sequence[str] = ("default", "mail"), *, ordered: bool = True,
-        max_outcomes: int = 1_000_000, registered: bool = True, weights: Sequence[int] = (),
+        max_outcomes: int = 1_000_000, registered: bool = True, weights: Sequence[int] = (), gates: bytes = b"",
     ) -> None:  # fmt: skip
         self.shard, self.name = shard, name
         self.deliveries = Deliveries(
-            shard.keys, name, queues, ordered=ordered, max_outcomes=max_outcomes, weights=weights
+            shard.keys, name, queues, ordered=ordered, max_outcomes=max_outcomes, weights=weights, gates=gates
         )
         self.connection = shard.broker.connections.open()
         if registered:

@@ -18,7 +18,7 @@ import pytest
 from django.test import override_settings
 
 from django_taskq import Exponential, InvalidTask, TaskqError, UnknownQueue, current_task, registry, task
-from django_taskq.options import Moment
+from django_taskq.moments import Moment
 from django_taskq.task import AsyncTask, Task
 from tests.servers import ROOT
 from tests.tasks import sample

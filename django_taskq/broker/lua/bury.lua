@@ -7,7 +7,12 @@
 --         is not what the index knows by it.
 -- @include index
 -- @include clock
+-- @include wake
 -- @include lanes
+-- @include unpacked
+-- @include fields
+-- @include parking
+-- @include limits
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -31,5 +36,6 @@ end, function(entry, id, at)
   return ARGV[at + 2] == 'malformed' and is_anothers(entry, id) and UNCONFIRMED
 end)
 write_ends()
+give_back(ended)
 write_activity()
 return refused

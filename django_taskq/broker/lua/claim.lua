@@ -3,18 +3,23 @@
 -- KEYS  index, ready, due, workers, outcomes, recorder, paused, cancels; for each queue: lanes, scheduled, messages,
 --       sleepers, wake
 -- ARGV  worker, most messages, most bytes, sleeper's lease in ms (0: no sleep), '1' when it was asleep, bound of
---       unrecorded outcomes, prefix of lanes, position of the first queue, then the queues
+--       unrecorded outcomes, prefix of lanes, position of the first queue, limits of queues (core/gates.py) or '', then
+--       the queues
 -- Returns {-1} the worker was declared dead, {-2} too many unrecorded outcomes, or
---         {1, time in us, next due time in ms or -1, groups}, group = {lane, losses, cancelled ids, entries}
+--         {1, time in us, next due time in ms or -1, groups}, group = {lane, losses, verdict, entries},
+--         verdict = 0 to be run, 1 cancel was requested, 2 its place is taken (on_conflict), 3 a newer call replaces it
 -- @include index
 -- @include clock
 -- @include wake
 -- @include lanes
 -- @include unpacked
 -- @include promote
+-- @include fields
+-- @include parking
+-- @include limits
 local index, ready_key, due_key, workers, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local worker, left, bytes, lease, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[7]
-local FIRST_KEY, FIRST_QUEUE = 8, 8
+local FIRST_KEY, FIRST_QUEUE = 8, 9
 local queues = #ARGV - FIRST_QUEUE
 
 redis.call('PERSIST', index) -- exempt from maxmemory: lets the rest through when memory is full
@@ -57,19 +62,25 @@ if next(due) then
   end
 end
 
+local queue, suffix, looking
+local paused_tasks = members(NS .. 'paused:tasks')
+local queue_gates = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or {}
+-- @include gates
 -- @include hand_over
 local ready = members(ready_key)
 for offset = 0, queues - 1 do
   local position = (tonumber(ARGV[8]) + offset) % queues + 1
-  local queue = ARGV[FIRST_QUEUE + position]
+  queue = ARGV[FIRST_QUEUE + position]
   if ready[queue] and not paused[queue] then
     local lanes, _, _, sleepers, wake = keys_of(position)
     for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
-      if left <= 0 or bytes <= 0 then break end
-      if is_ours(string.sub(lane, #prefix + 1)) then hand_over(lane, lanes, queue) end
+      if left <= 0 or bytes <= 0 or looks <= 0 then break end
+      suffix = string.sub(lane, #prefix + 1)
+      looking = next(paused_tasks) or queue_gates[queue] or string.find(suffix, ':g%w*$')
+      if is_ours(suffix) then hand_over(lane, lanes, queue) end
     end
     -- What is left behind is for another worker.
-    if left <= 0 or bytes <= 0 then wake_sleepers(sleepers, wake, 1, now) end
+    if left <= 0 or bytes <= 0 or looks <= 0 then wake_sleepers(sleepers, wake, 1, now) end
   end
 end
 
@@ -92,5 +103,6 @@ if #groups == 0 then
       next_due = now
     end
   end
+  if unparked > 0 or bytes <= 0 or looks <= 0 then next_due = now end -- there is more to look at
 end
 return {1, time[1] * 1000000 + time[2], next_due, groups}

@@ -7,7 +7,12 @@
 --         3 another entry of this id has ended it, and this one was removed.
 -- @include index
 -- @include clock
+-- @include wake
 -- @include lanes
+-- @include unpacked
+-- @include fields
+-- @include parking
+-- @include limits
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -21,5 +26,6 @@ local refused = settle_each(7, function(id, at)
   tally_activity(ARGV[at + 6])
 end)
 write_ends()
+give_back(ended)
 write_activity()
 return refused

@@ -16,9 +16,12 @@
 -- @include admit_each
 -- @include room
 -- @include held
+-- @include unpacked
+-- @include fields
+-- @include parking
+-- @include limits
 -- @include finish
 -- @include activity
--- @include unpacked
 -- @include waiting
 -- @include oldest
 local most, offered = tonumber(ARGV[FIRST]), tonumber(ARGV[FIRST + 1])
@@ -66,6 +69,7 @@ for position = 0, offered - 1 do
   end
 end
 write_ends()
+give_back(ended)
 write_activity()
 if new == 0 or excess <= 0 then return {1, gone, admit_each(first)} end
 local candidates = new <= most and find_oldest(math.min(excess, MOST_AT_ONCE)) or {}

@@ -3,7 +3,8 @@
 -- ARGV  prefix of lanes, prefix of schedules, then ids
 -- Returns for each: {} unknown, {location, '', outcome} ended,
 --         {location, holder or '', fields, ms since the holder was given it} in a lane,
---         {location, due in ms, {lane's suffix, fields ...}} scheduled ({} where that cannot be read).
+--         {location, due in ms, {lane's suffix, fields ...}} scheduled ({} where that cannot be read),
+--         {location, '', {lane's suffix, fields ...}} parked.
 -- @include index
 -- @include lanes
 -- @include unpacked
@@ -19,6 +20,9 @@ local function find(id)
     local scheduled = ARGV[2] .. string.sub(location, 2)
     local packed, due = redis.call('HGET', scheduled .. ':messages', id), redis.call('ZSCORE', scheduled, id)
     return due and {location, due, unpacked(packed) or {}} or {}
+  elseif kind == 'p' then
+    local packed = redis.call('HGET', string.sub(KEYS[1], 1, -6) .. 'parked:' .. string.sub(location, 2) .. ':messages', id)
+    return packed and {location, '', unpacked(packed) or {}} or {}
   end
   local entry, suffix = string.match(location, '^(%d+%-%d+) (.+)$')
   local lane = ARGV[1] .. suffix

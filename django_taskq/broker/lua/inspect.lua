@@ -1,9 +1,9 @@
 -- inspect: the state of queues, at one moment and in one round trip; reads only. Its cost grows with the number of lanes,
 -- not of messages.
--- KEYS  paused, for each queue: lanes, scheduled
+-- KEYS  paused, for each queue: lanes, scheduled, parked
 -- ARGV  the queues
--- Returns for each queue: {paused 1/0, scheduled, first due time in ms or '', lane ...}, lane = {name, length,
---         pending with workers, returned, oldest waiting entry or ''}
+-- Returns for each queue: {paused 1/0, scheduled, first due time in ms or '', parked, lane ...}, lane = {name,
+--         length, pending with workers, returned, oldest waiting entry or ''}
 -- @include waiting
 local function look(lane)
   local pending = redis.pcall('XPENDING', lane, 'workers')
@@ -18,9 +18,11 @@ end
 
 local replies = {}
 for position, queue in ipairs(ARGV) do
-  local lanes, scheduled = KEYS[position * 2], KEYS[position * 2 + 1]
+  local lanes, scheduled, parked = KEYS[position * 3 - 1], KEYS[position * 3], KEYS[position * 3 + 1]
   local first = redis.call('ZRANGE', scheduled, 0, 0, 'WITHSCORES')
-  local reply = {redis.call('SISMEMBER', KEYS[1], queue), redis.call('ZCARD', scheduled), first[2] or ''}
+  local reply = {
+    redis.call('SISMEMBER', KEYS[1], queue), redis.call('ZCARD', scheduled), first[2] or '', redis.call('ZCARD', parked),
+  }
   for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do reply[#reply + 1] = look(lane) end
   replies[#replies + 1] = reply
 end

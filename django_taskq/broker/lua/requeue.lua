@@ -16,6 +16,9 @@ local function on_its_way(id, location)
   if string.sub(location, 1, 1) == 's' then
     return redis.call('ZSCORE', string.sub(K.scheduled, 1, -1 - #queue) .. string.sub(location, 2), id)
   end
+  if string.sub(location, 1, 1) == 'p' then
+    return redis.call('HEXISTS', string.sub(K.index, 1, -6) .. 'parked:' .. string.sub(location, 2) .. ':messages', id) == 1
+  end
   local entry, place = string.match(location, '^(%d+%-%d+) (.+)$')
   return redis.pcall('XRANGE', string.sub(K.lane, 1, -1 - #suffix) .. place, entry, entry)[1]
 end

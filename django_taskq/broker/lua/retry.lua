@@ -9,6 +9,10 @@
 -- @include clock
 -- @include wake
 -- @include lanes
+-- @include unpacked
+-- @include fields
+-- @include parking
+-- @include limits
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -18,8 +22,8 @@
 local CANCEL_REQUESTED = 2
 redis.call('PERSIST', K.index)
 local now = now_ms()
-local worker, entries, seen, refused = ARGV[FIRST], {}, {}, {}
-local at, position, retried = FIRST + 1, 0, 0
+local worker, entries, ids, seen, refused = ARGV[FIRST], {}, {}, {}, {}
+local at, position = FIRST + 1, 0
 while at <= #ARGV do
   local entry, id, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 4])
   local code = seen[entry] and LOST or standing(worker, entry, id)
@@ -29,7 +33,7 @@ while at <= #ARGV do
     entries[#entries + 1] = entry
   end
   if code == HELD then
-    retried = retried + 1
+    ids[#ids + 1] = id
     schedule(id, now + tonumber(ARGV[at + 2]), {unpack(ARGV, at + 5, at + 4 + count)}, now)
     tally_activity(ARGV[at + 3])
   else
@@ -39,6 +43,7 @@ while at <= #ARGV do
   at, position = at + 5 + count, position + 1
 end
 leave_lane(entries)
-if retried > 0 then redis.call('HINCRBY', K.totals, queue .. ':retried', retried) end
+give_back(ids)
+if #ids > 0 then redis.call('HINCRBY', K.totals, queue .. ':retried', #ids) end
 write_activity()
 return refused

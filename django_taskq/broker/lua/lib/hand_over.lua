@@ -1,8 +1,9 @@
--- Gives entries of one lane to the worker, in `groups`, until the budget (`left`, `bytes`) is used up.
-local groups = {}
+-- Gives entries of one lane to the worker, in `groups`, until the budget (`left`, `bytes`) is used up. Where `looking`,
+-- each is examined first (lib/gates.lua), up to 500 in a call.
+local groups, looks = {}, 500
 
-local function collect(lane, losses, cancelled, entries)
-  groups[#groups + 1] = {lane, losses, cancelled, entries}
+local function collect(lane, losses, verdict, entries)
+  groups[#groups + 1] = {lane, losses, verdict, entries}
   left = left - #entries
   for _, entry in ipairs(entries) do
     for _, value in ipairs(entry[2]) do bytes = bytes - #value end
@@ -17,18 +18,55 @@ local function cancel_requested(fields)
   return 0
 end
 
+local function remove(lane, entries)
+  if #entries == 0 then return end
+  redis.call('XACK', lane, 'workers', unpack(entries))
+  redis.call('XDEL', lane, unpack(entries))
+end
+
+-- In runs of one verdict; what has left the lane costs the budget its bytes.
+local function collect_examined(lane, entries)
+  local run, verdict, gone = {}, GO, {}
+  for _, entry in ipairs(entries) do
+    local found = examine(entry[1], entry[2])
+    if found ~= verdict and #run > 0 then
+      collect(lane, 0, verdict, run)
+      run = {}
+    end
+    if found then
+      run[#run + 1], verdict = entry, found
+    else
+      gone[#gone + 1] = entry[1]
+      for _, value in ipairs(entry[2]) do bytes = bytes - #value end
+    end
+  end
+  if #run > 0 then collect(lane, 0, verdict, run) end
+  remove(lane, gone)
+  looks = looks - #entries
+end
+
+-- What was let through once is asked nothing again, but its task may be paused. Its losses go with it.
+local function pause_returned(lane, entry, fields, losses)
+  local id = value_of(fields, 'i')
+  if not id or #id ~= 16 or not paused_tasks[value_of(fields, 't')] then return false end
+  if losses > 0 then set_value(fields, 'l', number((tonumber(value_of(fields, 'l')) or 0) + losses)) end
+  pause(id, fields, entry)
+  remove(lane, {entry})
+  return true
+end
+
 -- A delivery counter of n means n - 1 lost workers.
 local function take_returned(lane)
   local pending = redis.pcall('XPENDING', lane, 'workers', '-', '+', left, 'returned')
   if pending.err then return end
   for _, item in ipairs(pending) do
     if left <= 0 or bytes <= 0 then return end
-    local entry, deliveries = item[1], item[4]
-    local claimed = redis.call('XCLAIM', lane, 'workers', worker, 0, entry, 'RETRYCOUNT', deliveries)
-    if claimed[1] then
-      collect(lane, deliveries - 1, cancel_requested(claimed[1][2]), claimed)
-    else
+    local entry, losses = item[1], item[4] - 1
+    local claimed = redis.call('XCLAIM', lane, 'workers', worker, 0, entry, 'RETRYCOUNT', losses + 1)
+    if not claimed[1] then
       redis.call('XACK', lane, 'workers', entry) -- deleted while it was pending
+    elseif not (next(paused_tasks) and pause_returned(lane, entry, claimed[1][2], losses)) then
+      collect(lane, losses, cancel_requested(claimed[1][2]), claimed)
     end
   end
 end
@@ -36,8 +74,9 @@ end
 -- Sizes are known only once entries are read: a few at a time, as many as should fit by the size of those before.
 local function take_fresh(lane)
   local step, repaired = 8, false
-  while left > 0 and bytes > 0 do
+  while left > 0 and bytes > 0 and looks > 0 do
     local most, before = math.min(step, left), bytes
+    if looking then most = math.min(most, looks) end
     local reply = redis.pcall('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', most, 'STREAMS', lane, '>')
     if reply and reply.err then
       -- The group is gone: from id 0 everything that waits is delivered again, and the fence sorts out the rest.
@@ -45,7 +84,7 @@ local function take_fresh(lane)
       redis.call('XGROUP', 'CREATE', lane, 'workers', '0')
       repaired = true
     elseif reply and reply[1] then
-      collect(lane, 0, 0, reply[1][2])
+      if looking then collect_examined(lane, reply[1][2]) else collect(lane, 0, 0, reply[1][2]) end
       if #reply[1][2] < most then return end
       step = math.max(1, math.min(32, math.floor(bytes * most / (before - bytes))))
     else

@@ -1,4 +1,4 @@
--- The maximum length of a queue. What waits counts, ready or scheduled; what a worker holds does not, so that a short
+-- The maximum length of a queue. What waits counts, ready, scheduled or parked; what a worker holds does not, so that a short
 -- queue still keeps every worker busy.
 local function held_in(lane)
   local pending, held = redis.pcall('XPENDING', lane, 'workers'), 0
@@ -12,6 +12,7 @@ end
 -- Up to `enough` the streams' own lengths will do, which are cheaper and never too small.
 local function length_of_queue(enough)
   local lanes, length = redis.call('ZRANGE', K.lanes, 0, -1), redis.call('ZCARD', K.scheduled)
+  length = length + redis.call('ZCARD', string.sub(K.index, 1, -6) .. 'parked:' .. queue)
   for _, lane in ipairs(lanes) do length = length + redis.call('XLEN', lane) end
   if length <= enough then return length end
   for _, lane in ipairs(lanes) do length = length - math.min(held_in(lane), redis.call('XLEN', lane)) end

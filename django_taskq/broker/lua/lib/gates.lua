@@ -1,0 +1,61 @@
+-- What decides, message by message, whether a claim may hand it over. What may not run now leaves the lane, so that a
+-- claim never looks at it again before it may. Needs `queue`, `suffix` (of the lane), `now`, `paused_tasks`, `queue_gates`.
+local GO, CONFLICT, REPLACED = 0, 2, 3
+local MARK = 'replaced' -- in field z: a newer call has taken this one's place in the waiting list
+
+local function gates_of(fields)
+  local readable, gates = pcall(cmsgpack.unpack, value_of(fields, 'q') or '')
+  gates = readable and type(gates) == 'table' and gates or {}
+  for _, gate in ipairs(queue_gates[queue] or {}) do gates[#gates + 1] = gate end
+  return gates
+end
+
+-- Of the calls that wait for one place only the newest survives. Whether that is the call sent at `sent`.
+local function replace_waiting(limit, sent)
+  for _, id in ipairs(redis.call('ZRANGE', NS .. 'waiting:' .. limit, 0, 99)) do
+    local message = unpacked(parked_message(id))
+    if message and tonumber(value_of(message, 'e', 2)) > sent then return false end
+    unpark(id, function(fields) set_value(fields, 'z', MARK, 2) end)
+  end
+  return true
+end
+
+-- Nil: there is room under every concurrency limit. Otherwise a verdict, or 'parked'.
+local function crowded(gates, id, fields, sent)
+  for _, gate in ipairs(gates) do
+    local kind, limit, max, conflict = unpack(gate)
+    if kind == 'c' and not is_holder(limit, id) and not has_room(limit, max) then
+      if conflict == 'discard' and not value_of(fields, 'n') then return CONFLICT end
+      if conflict == 'replace' and not replace_waiting(limit, sent) then return REPLACED end
+      set_value(fields, 'e', number(sent)) -- its next entry does not say it
+      park(id, queue, suffix, fields, limit, max)
+      return 'parked'
+    end
+  end
+end
+
+local function pause(id, fields, entry)
+  set_value(fields, 'e', value_of(fields, 'e') or string.match(entry, '^%d+'))
+  park(id, queue, suffix, fields, 'paused:' .. value_of(fields, 't'), 0)
+  give_back({id})
+end
+
+-- The verdict, with which the message is handed over; nil when it has left the lane.
+local function examine(entry, fields)
+  local id = value_of(fields, 'i')
+  if not id or #id ~= 16 then return GO end
+  if value_of(fields, 'z') == MARK then return REPLACED end
+  local task = value_of(fields, 't')
+  if paused_tasks[task] then
+    pause(id, fields, entry)
+    return nil
+  end
+  local sent = tonumber(value_of(fields, 'e') or string.match(entry, '^%d+'))
+  local gates = gates_of(fields)
+  local verdict = crowded(gates, id, fields, sent)
+  if verdict then return verdict ~= 'parked' and verdict or nil end
+  for _, gate in ipairs(gates) do
+    if gate[1] == 'c' then hold(gate[2], id, entry .. ' ' .. suffix) end
+  end
+  return GO
+end

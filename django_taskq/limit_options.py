@@ -1,0 +1,40 @@
+"""The options by which a task limits itself: one parser each, and what makes no sense together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django_taskq.core.call_key import parse_key
+from django_taskq.core.gates import ON_CONFLICT
+from django_taskq.exceptions import InvalidTask
+
+
+def _max_concurrency(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError("must be a whole number, 1 or more, or None for no limit")
+    return value
+
+
+def _on_conflict(value: Any) -> str:
+    if value not in ON_CONFLICT:
+        raise ValueError("must be 'wait', 'discard' or 'replace'")
+    return str(value)
+
+
+# Each returns the value as TaskOptions keeps it, or raises ValueError with what it takes.
+PARSERS: dict[str, Callable[[Any], Any]] = {
+    "max_concurrency": _max_concurrency,
+    "concurrency_key": parse_key,
+    "on_conflict": _on_conflict,
+}
+
+# option -> the one without which it means nothing
+_NEEDS = {"concurrency_key": "max_concurrency", "on_conflict": "max_concurrency"}
+
+
+def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
+    """InvalidTask for options that are fine alone and make no sense together."""
+    for option, needed in _NEEDS.items():
+        if given.get(option) is not None and given.get(needed) is None:
+            raise InvalidTask(f"{where}: {option} means nothing without {needed}.")

@@ -1,0 +1,59 @@
+"""What type checkers and editors know of the options of `@task` and `using()`. options.py checks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal, TypedDict
+
+from django_taskq.core.call_key import KeySource
+from django_taskq.core.retry import Backoff
+
+When = datetime | timedelta | float
+Errors = type[BaseException] | Sequence[type[BaseException]]
+
+
+class CallOptions(TypedDict, total=False):
+    """What `using()` takes. Spans are seconds or timedeltas."""
+
+    queue_name: str
+    priority: int
+    run_after: When | None
+    expires: When | None
+    deadline: When | None
+    inherit_deadline: bool
+    max_retries: int
+    timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
+    idempotency_key: str | None
+    idempotency_ttl: float | timedelta
+    record: Literal["all", "failures"]
+    enqueue_timeout: float | timedelta | None
+    database: str
+
+
+class Options(TypedDict, total=False):
+    """What `@task` takes, beside `takes_context`. Spans are seconds or timedeltas."""
+
+    name: str
+    queue_name: str
+    priority: int
+    run_after: When | None
+    expires: When | None
+    deadline: When | None
+    inherit_deadline: bool
+    max_retries: int
+    backoff: Backoff | float | timedelta | Sequence[float | timedelta]
+    retry_on: Errors
+    discard_on: Errors
+    timeout: float | timedelta | None
+    hard_timeout: float | timedelta | None
+    idempotency_key: str | None
+    idempotency_ttl: float | timedelta
+    record: Literal["all", "failures"]
+    enqueue_timeout: float | timedelta | None
+    api: bool
+    outbox: bool
+    max_concurrency: int | None
+    concurrency_key: KeySource | None
+    on_conflict: Literal["wait", "discard", "replace"]
