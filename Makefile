@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The packages of Debian that `test-services` works with.
-PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev
+PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus
 
 .PHONY: help demo test test-services test-servers services check format bench chaos audit clean
 
@@ -42,7 +42,7 @@ else
 endif
 
 # The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis (tests/broker: see test-servers).
-test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server, chromium
+test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server, chromium, Prometheus
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \

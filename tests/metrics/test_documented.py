@@ -19,6 +19,18 @@ def test_every_metric_is_explained_with_its_labels() -> None:
     assert documented == {family.name: (kinds[family.kind.__name__], family.labels) for family in families}
 
 
+def unordered(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """In the order of the page."""
+    return sorted(pairs, key=lambda pair: PAGE.index(f"### {pair[0]}"))
+
+
+def test_every_alert_has_its_page_and_its_severity() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "rules" / "alerts.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)\n(?: {8}.*\n)*? {8}labels: {severity: (\w+)}", rules)
+    assert len(alerts) == rules.count("- alert:")
+    assert re.findall(r"^### (Taskq\w+)\n\n\*(\w+)\.\*", PAGE, re.MULTILINE) == unordered(alerts)
+
+
 def test_bounds_and_buckets_are_those_of_the_code() -> None:
     assert f"{', '.join(f'{bound:g}' for bound in BOUNDS)}." in PAGE
     assert f"Beyond {MOST_TASKS} pairs" in PAGE
