@@ -23,6 +23,7 @@ from django.utils.module_loading import import_string
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
 from django_taskq.middleware.base import Call, Factory, around
+from django_taskq.middleware.headers import header_of
 
 HEADER = "context:vars"
 LONGEST = 8_192  # bytes of JSON, all of them together
@@ -78,7 +79,7 @@ def _survives(value: Any) -> bool:
 @contextmanager
 def _attempt(context: TaskContext) -> Iterator[None]:
     """Sets what this worker knows; others, and what cannot be read, change nothing."""
-    given = _read(context.headers.get(HEADER, ""))
+    given = _read(header_of(context, HEADER))
     tokens = [(variable, variable.set(given[path])) for path, variable in variables().items() if path in given]
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Literal
 
 from django_taskq.context import TaskContext
@@ -12,6 +13,14 @@ Fate = Literal["succeeded", "retried", "failed", "discarded", "cancelled"]
 _FATES: dict[str, Fate] = {"retry": "retried", "bury": "failed", "discard": "discarded"}
 
 
+def meant_by(context: TaskContext, error: BaseException) -> BaseException:
+    """What interrupted a coroutine, which itself has seen a CancelledError: a TaskTimeout or TaskCancelled."""
+    interruption: type[BaseException] | None = getattr(context.place, "interruption", None)
+    if interruption is None or not isinstance(error, asyncio.CancelledError):
+        return error
+    return interruption().with_traceback(error.__traceback__)
+
+
 def fate_of(context: TaskContext, error: BaseException | None) -> Fate:
     """How an attempt ends that returned (None) or raised `error`.
 
@@ -19,7 +28,7 @@ def fate_of(context: TaskContext, error: BaseException | None) -> Fate:
     """
     if error is None:
         return "succeeded"
-    kind, task = type(error), context.task
+    kind, task = type(meant_by(context, error)), context.task
     if issubclass(kind, TaskCancelled):
         return "cancelled"
     follows = what_follows(

@@ -13,6 +13,7 @@ from django.utils import translation
 
 from django_taskq.context import TaskContext
 from django_taskq.middleware.base import Factory, around
+from django_taskq.middleware.headers import header_of
 
 HEADER = "context:language"
 LONGEST = 35  # characters; RFC 5646, section 4.4.1
@@ -21,7 +22,7 @@ LONGEST = 35  # characters; RFC 5646, section 4.4.1
 @contextmanager
 def _active(context: TaskContext) -> Iterator[None]:
     """A language that this worker does not have changes nothing."""
-    code = context.headers.get(HEADER, "")
+    code = header_of(context, HEADER)
     if not code or len(code) > LONGEST or not translation.check_for_language(code):
         yield
         return

@@ -20,6 +20,7 @@ from django.http.response import HttpResponseBase
 
 from django_taskq.context import TaskContext, current_request_id
 from django_taskq.middleware.base import Factory, around
+from django_taskq.middleware.headers import header_of
 
 __all__ = ["RequestIdMiddleware", "current_request_id", "request_id"]
 
@@ -74,7 +75,7 @@ def _identified(id: str) -> Iterator[str]:
 
 @contextmanager
 def _attempt(context: TaskContext) -> Iterator[None]:
-    given = context.headers.get(HEADER, "")
+    given = header_of(context, HEADER)
     with _identified(given if _USABLE(given) else ""):
         yield
 

@@ -25,7 +25,8 @@ from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_to_str
 from django_taskq.exceptions import Retry, TaskTimeout
 from django_taskq.middleware.base import Call, Factory, around
-from django_taskq.middleware.fate import Fate, fate_of
+from django_taskq.middleware.fate import Fate, fate_of, meant_by
+from django_taskq.middleware.headers import header_of
 from django_taskq.producer import Sending
 from django_taskq.redaction import redact_json
 from django_taskq.signals import task_failed, worker_process_stopped
@@ -92,8 +93,8 @@ def _reporting(*, every_attempt: bool) -> Callable[[TaskContext], AbstractContex
             fate = fate_of(context, error)
             for span in spans:
                 span.set_status(_STATUS.get(fate, "aborted"))
-            if error is not None and _is_reported(error, fate, every_attempt=every_attempt):
-                _report(error, context.name)
+            if error is not None and not context.calls and _is_reported(error, fate, every_attempt=every_attempt):
+                _report(meant_by(context, error), context.name)
         if error is not None:
             raise error
 
@@ -105,10 +106,13 @@ def _transaction(context: TaskContext, scope: Any) -> Iterator[tuple[Any, Any]]:
     """The transaction and the span of one attempt, in a scope of its own that says which it is."""
     job = _job(context)
     scope.clear_breadcrumbs()
-    _describe(scope, context.name, context.id, context.queue, context.attempt)
+    if context.calls:
+        _describe(scope, context.name, context.queue)
+    else:
+        _describe(scope, context.name, context.queue, task_id=context.id, attempt=context.attempt)
     scope.set_context("taskq", job)
     transaction = sentry_sdk.continue_trace(
-        _fields(context.headers), op="queue.task.taskq", name=context.name, source="task", origin=ORIGIN
+        _fields(header_of(context, HEADER)), op="queue.task.taskq", name=context.name, source="task", origin=ORIGIN
     )
     with (
         sentry_sdk.start_transaction(transaction, custom_sampling_context={"taskq_job": job}) as outer,
@@ -116,14 +120,17 @@ def _transaction(context: TaskContext, scope: Any) -> Iterator[tuple[Any, Any]]:
     ):
         inner.set_data("messaging.system", SYSTEM)
         inner.set_data("messaging.destination.name", context.queue)
-        inner.set_data("messaging.message.id", context.id)
-        inner.set_data("messaging.message.retry.count", context.attempt - 1)
+        if context.calls:
+            inner.set_data("messaging.batch.message_count", len(context.calls))
+        else:
+            inner.set_data("messaging.message.id", context.id)
+            inner.set_data("messaging.message.retry.count", context.attempt - 1)
         yield outer, inner
 
 
-def _describe(scope: Any, task: str, id: str, queue: str, attempt: int) -> None:
+def _describe(scope: Any, task: str, queue: str, **more: object) -> None:
     scope.set_transaction_name(task, source="task")
-    for name, value in (("task", task), ("task_id", id), ("queue", queue), ("attempt", attempt)):
+    for name, value in {"task": task, "queue": queue, **more}.items():
         scope.set_tag(f"taskq_{name}", str(value))
 
 
@@ -166,20 +173,34 @@ def _report(error: BaseException, task: str) -> None:
     sentry_sdk.capture_event(event, hint=hint)
 
 
-def _never_raised(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any, **_: Any) -> None:
-    """A dead letter that no attempt explains. Said once it is settled."""
-    if reason not in NEVER_RAISED or not sentry_sdk.get_client().is_active():
+def _dead_letter(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any, **_: Any) -> None:
+    """A dead letter of which the middleware saw no error, because nothing ran, or because it was a call of a batch."""
+    batching = getattr(sender, "batching", None) is not None
+    if (reason not in NEVER_RAISED and not batching) or not sentry_sdk.get_client().is_active():
+        return
+    if batching and error is not None and _said(error):
         return
     task = getattr(sender, "name", sender)
     with sentry_sdk.isolation_scope() as scope:
         scope.clear_breadcrumbs()
-        _describe(scope, task, task_id, queue, attempt)
+        _describe(scope, task, queue, task_id=task_id, attempt=attempt)
         scope.set_tag("taskq_reason", reason)
-        scope.fingerprint = ["taskq", reason, task]
+        if reason in NEVER_RAISED:
+            scope.fingerprint = ["taskq", reason, task]
         if error is not None:
             _report(error, task)
         else:
             sentry_sdk.capture_message(f"{task} is a dead letter: {reason}", level="error")
+
+
+def _said(error: BaseException) -> bool:
+    """Whether this very error, which all calls of a batch may have in common, was reported before."""
+    said = bool(getattr(error, "_taskq_reported", False))
+    try:
+        error._taskq_reported = True  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - a class with __slots__, or with ideas of its own: it is reported each time
+        return said
+    return said
 
 
 def _flush(**_: Any) -> None:
@@ -190,9 +211,8 @@ def _flush(**_: Any) -> None:
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _fields(headers: dict[str, str]) -> dict[str, str]:
+def _fields(text: str) -> dict[str, str]:
     """What the header carries. Anybody may have written it: what makes no sense is passed over."""
-    text = headers.get(HEADER, "")
     try:
         return _decode(text) if text and len(text) <= LONGEST_HEADER else {}
     except (msgspec.MsgspecError, ValueError):
@@ -205,7 +225,7 @@ def _factory(*, every_attempt: bool) -> Factory:
     @sync_and_async_middleware
     def factory(call: Call) -> Call:
         # Called in task processes only: elsewhere nobody must report what others do.
-        task_failed.connect(_never_raised, dispatch_uid="django_taskq.sentry")
+        task_failed.connect(_dead_letter, dispatch_uid="django_taskq.sentry")
         worker_process_stopped.connect(_flush, dispatch_uid="django_taskq.sentry")
         return reporting(call)
 

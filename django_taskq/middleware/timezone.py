@@ -15,6 +15,7 @@ from django.utils import timezone as django_timezone
 
 from django_taskq.context import TaskContext
 from django_taskq.middleware.base import Factory, around
+from django_taskq.middleware.headers import header_of
 
 HEADER = "context:timezone"
 _NAME = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*").fullmatch
@@ -23,7 +24,7 @@ LONGEST = 64  # characters
 
 @contextmanager
 def _active(context: TaskContext) -> Iterator[None]:
-    zone = _zone(context.headers.get(HEADER, ""))
+    zone = _zone(header_of(context, HEADER))
     if zone is None:
         yield
         return

@@ -13,7 +13,7 @@ The message carries its creation context in the header `trace`: the fields of th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_to_str
 from django_taskq.exceptions import Retry
 from django_taskq.middleware.base import Factory, around
-from django_taskq.middleware.fate import fate_of
+from django_taskq.middleware.fate import fate_of, meant_by
 from django_taskq.producer import Sending
 from django_taskq.signals import worker_process_stopped
 
@@ -88,24 +88,22 @@ def _headers(*_: Any) -> dict[str, str]:
 
 @contextmanager
 def _attempt(context: TaskContext) -> Iterator[None]:
-    """The span of one attempt: a child of the message's creation context, linked to it and to the attempt before."""
-    fields = _fields(context.headers)
-    parent = _extracted(fields)
+    """The span of one attempt: a child of the message's creation context, linked to it and to the attempt before.
+
+    That of a batch has many creation contexts: it is linked to each, and nobody's child.
+    """
+    contexts = [call.context for call in context.calls] or [context]
+    parent = otel.Context() if context.calls else _extracted(_fields(context.headers))
     created = trace.get_current_span(parent).get_span_context()
-    previous = _span_context({"traceparent": fields.get(PREVIOUS, "")})
-    links = [
-        Link(span_context, {"django_taskq.link": what})
-        for span_context, what in ((created, "creation"), (previous, "previous attempt"))
-        if span_context.is_valid
-    ]
     span = _tracer.start_span(
-        f"process {context.name}", parent, SpanKind.CONSUMER, _attributes_of_attempt(context), links,
+        f"process {context.name}", parent, SpanKind.CONSUMER, _attributes_of_attempt(context), _links(contexts),
         record_exception=False, set_status_on_exception=False,
     )  # fmt: skip
-    _tell_history(span, context)
+    if not context.calls:
+        _tell_history(span, context)
     token = otel.attach(trace.set_span_in_context(span, parent))
     try:
-        if not created.is_valid:
+        if not created.is_valid and not context.calls:
             context.message.headers = {**context.headers, **_header({})}  # its log lines and retries belong to it
         yield
         span.set_attribute("django_taskq.outcome", "succeeded")
@@ -113,22 +111,47 @@ def _attempt(context: TaskContext) -> Iterator[None]:
         fate = fate_of(context, error)
         span.set_attribute("django_taskq.outcome", fate)
         if fate == "failed" or (fate == "retried" and not isinstance(error, Retry)):
-            _failed(span, error)
-        if fate == "retried":
-            context.message.headers = {**context.headers, **_header(_fields(context.headers), span)}
+            _failed(span, meant_by(context, error))
+        if fate == "retried" and not context.calls:
+            _remember(span, context)
         raise
     finally:
+        for call in context.calls:  # whichever of them ends in a retry
+            _remember(span, call.context)
         otel.detach(token)
         span.end()
 
 
+def _links(contexts: Sequence[TaskContext]) -> list[Link]:
+    """To what each message was created by, once, and to its attempt before."""
+    found: dict[tuple[int, int, str], Link] = {}
+    for context in contexts:
+        fields = _fields(context.headers)
+        previous = {"traceparent": fields.get(PREVIOUS, "")}
+        for linked, what in ((_span_context(fields), "creation"), (_span_context(previous), "previous attempt")):
+            if linked.is_valid:
+                key = (linked.trace_id, linked.span_id, what)
+                found.setdefault(key, Link(linked, {"django_taskq.link": what}))
+    return list(found.values())
+
+
+def _remember(span: Any, context: TaskContext) -> None:
+    """The next attempt of this message links to this one."""
+    context.message.headers = {**context.headers, **_header(_fields(context.headers), span)}
+
+
 def _attributes_of_attempt(context: TaskContext) -> dict[str, str | int]:
-    return {
+    attributes = {
         **_attributes("process", context.queue, context.task),
-        "messaging.message.id": context.id,
         "messaging.consumer.group.name": GROUP,
         "messaging.client.id": context.worker,
         "code.function.name": context.task.module_path,
+    }
+    if context.calls:
+        return {**attributes, "messaging.batch.message_count": len(context.calls)}
+    return {
+        **attributes,
+        "messaging.message.id": context.id,
         "django_taskq.attempt": context.attempt,
         "django_taskq.run": context.run,
     }

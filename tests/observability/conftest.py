@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from django_taskq import Task, TaskContext
+from django_taskq import BatchCall, Task, TaskContext
+from django_taskq.batch import BatchContext
 from django_taskq.context import _current
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
@@ -46,6 +47,14 @@ def context_of(task: Task[..., Any], *args: Any, **fields: Any) -> TaskContext:
     context = TaskContext(message, task, "default", None, task.max_retries)
     context.place = Place()
     return context
+
+
+def batch_of(task: Task[..., Any], *contexts: TaskContext) -> BatchContext:
+    """The context of a batch of calls, whose items are 0, 1, 2 ..."""
+    batch = BatchContext(contexts[0].message, task, "default", None, task.max_retries)
+    batch.place = Place()
+    batch.calls = [BatchCall(number, context) for number, context in enumerate(contexts)]
+    return batch
 
 
 def run(context: TaskContext, *args: Any, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.utils import timezone, translation
 
-from django_taskq import Discard, Retry, current_task, task
+from django_taskq import BatchCall, Discard, Retry, current_task, task
 from django_taskq.middleware.request_id import current_request_id
 from django_taskq.signals import worker_process_started
 
@@ -48,6 +48,13 @@ def _surroundings() -> dict[str, Any]:
         "tenant": tenant.get(None),
         "locale": locale.get(),
     }
+
+
+@task(batch=10, batch_timeout=0.2, max_retries=1, backoff=0)
+def takes_many(calls: list[BatchCall[int]]) -> list[int | Exception]:
+    seen = _surroundings()
+    logger.info("%d calls, language %s, tenant %r", len(calls), seen["language"], seen["tenant"])
+    return [ValueError("odd") if call.item % 2 else call.item for call in calls]
 
 
 @task

@@ -7,6 +7,7 @@ import json
 import re
 from datetime import timedelta
 from datetime import timezone as fixed_timezone
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,7 +24,7 @@ from django_taskq.middleware import call_chain
 from django_taskq.middleware.request_id import RequestIdMiddleware, current_request_id
 from django_taskq.worker.pools import call_task
 from tests.observability import tasks
-from tests.observability.conftest import Use, context_of, run
+from tests.observability.conftest import Use, batch_of, context_of, run
 from tests.observability.tasks import locale, tenant
 
 if TYPE_CHECKING:
@@ -108,6 +109,19 @@ def test_what_has_no_name_is_not_sent() -> None:
     with translation.override(None), timezone.override(fixed_timezone(timedelta(hours=3))):
         translation.deactivate_all()
         assert headers_of(tasks.works.delay(1).id) == {}
+
+
+@pytest.mark.usefixtures("all_of_them")
+def test_what_one_sender_had_active_is_not_active_for_a_batch_of_many() -> None:
+    headers = {"context:language": "de", "context:request_id": "r", "context:vars": json.dumps({VARS[0]: "acme"})}
+    batch = batch_of(tasks.takes_many, context_of(tasks.takes_many, headers=headers), context_of(tasks.takes_many))
+    seen: list[Any] = []
+    batch.task = SimpleNamespace(
+        func=lambda calls: seen.append(tasks._surroundings()), takes_context=False, is_async=False
+    )  # type: ignore[assignment]
+    run(batch, list(batch.calls))
+    assert seen == [tasks._surroundings()]
+    assert batch.calls[0].context.headers == headers
 
 
 # --- context variables ------------------------------------------------------------------------------------------------

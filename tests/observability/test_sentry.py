@@ -21,7 +21,7 @@ from django_taskq.exceptions import InvalidArguments, TaskCancelled, TaskTimeout
 from django_taskq.middleware.sentry import ORIGIN
 from django_taskq.signals import task_failed, worker_process_stopped
 from tests.observability import tasks
-from tests.observability.conftest import Use, context_of, run
+from tests.observability.conftest import Use, batch_of, context_of, run
 from tests.servers import wait_for
 
 if TYPE_CHECKING:
@@ -200,6 +200,22 @@ def test_dead_letters_that_never_ran_are_reported(items: Items) -> None:
     assert unknown["message"] == "shop.gone is a dead letter: unknown_task"
     assert (unknown["tags"]["taskq_reason"], unknown["tags"]["taskq_queue"]) == ("unknown_task", "mail")
     assert invalid["exception"]["values"][0]["type"] == "InvalidArguments"
+
+
+def test_each_error_of_a_batch_is_reported_once(items: Items) -> None:
+    contexts = [context_of(tasks.takes_many, attempt=1) for _ in range(3)]
+    batch = batch_of(tasks.takes_many, *contexts)
+    run(batch, list(batch.calls))
+    common, own = ValueError("common"), ValueError("own")
+    for context, error in zip(contexts, (common, common, own), strict=True):
+        told = {"task_id": context.id, "queue": "default", "attempt": 2, "duration": 0.0, "error": error}
+        task_failed.send_robust(tasks.takes_many, reason="failed", **told)
+    [transaction] = items("transaction")
+    assert transaction["spans"][0]["data"]["messaging.batch.message_count"] == 3
+    assert "taskq_task_id" not in transaction["tags"]
+    events = items("event")
+    assert [event["exception"]["values"][0]["value"] for event in events] == ["common", "own"]
+    assert [event["tags"]["taskq_task_id"] for event in events] == [contexts[0].id, contexts[2].id]
 
 
 def test_without_a_client_nothing_is_sent_along_and_nothing_breaks(use: Use, broker: Broker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -22,10 +23,10 @@ from opentelemetry.trace import SpanKind, StatusCode
 from django_taskq.broker import Broker, get_broker
 from django_taskq.core.ids import id_from_str
 from django_taskq.core.message import Attempt
-from django_taskq.exceptions import BrokerUnavailable
+from django_taskq.exceptions import BrokerUnavailable, TaskCancelled, TaskTimeout
 from django_taskq.middleware import load_middleware
 from tests.observability import tasks
-from tests.observability.conftest import Use, context_of, run
+from tests.observability.conftest import Place, Use, batch_of, context_of, run
 from tests.servers import ROOT, RedisServer
 
 if TYPE_CHECKING:
@@ -245,6 +246,49 @@ def test_a_task_that_came_without_a_trace_begins_one(spans: InMemorySpanExporter
 def test_a_header_that_makes_no_sense_is_passed_over(spans: InMemorySpanExporter, header: str) -> None:
     assert run(context_of(tasks.works, headers={"trace": header}), 1) == 1
     assert (only(spans).parent, only(spans).links) == (None, ())
+
+
+def test_a_batch_is_one_span_linked_to_what_sent_its_calls(spans: InMemorySpanExporter) -> None:
+    other = {"traceparent": "00-1af7651916cd43dd8448eb211c80319c-c7ad6b7169203331-01", "previous": PREVIOUS}
+    headers = [PARENT, PARENT, other, {}]
+    contexts = [context_of(tasks.takes_many, headers={"trace": json.dumps(each)}) for each in headers]
+    batch = batch_of(tasks.takes_many, *contexts)
+    run(batch, list(batch.calls))
+    span = only(spans)
+    assert span.parent is None
+    linked = [f"{link.context.span_id:016x}" for link in span.links]
+    assert linked == ["b7ad6b7169203331", "c7ad6b7169203331", "00f067aa0ba902b7"]
+    assert span.attributes is not None
+    assert span.attributes["messaging.batch.message_count"] == 4
+    assert "messaging.message.id" not in span.attributes
+    assert "django_taskq.attempt" not in span.attributes
+    assert {json.loads(each.headers["trace"])["previous"] for each in contexts} == {traceparent(span)}
+    assert json.loads(contexts[0].headers["trace"])["traceparent"] == PARENT["traceparent"]
+
+
+class Interrupted(Place):
+    interruption = TaskCancelled
+
+
+def test_a_coroutine_that_was_cancelled_is_not_called_failed(
+    spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waits(value: Any = None) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(tasks.works_async, "func", waits)
+    context = context_of(tasks.works_async)
+    context.place = Interrupted()
+    run(context)
+    span = only(spans)
+    assert (span.attributes or {})["django_taskq.outcome"] == "cancelled"
+    assert span.status.status_code is StatusCode.UNSET
+    monkeypatch.setattr(Interrupted, "interruption", TaskTimeout)
+    context = context_of(tasks.works_async, attempt=9)
+    context.place = Interrupted()
+    run(context)
+    _, late = spans.get_finished_spans()
+    assert (late.attributes or {})["error.type"] == "django_taskq.exceptions.TaskTimeout"
 
 
 class Unspeakable(Exception):
