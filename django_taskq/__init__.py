@@ -27,6 +27,7 @@ from django_taskq.exceptions import (
     UnknownQueue,
 )
 from django_taskq.handle import TaskHandle, get_task
+from django_taskq.schedules import Cron, Every
 from django_taskq.task import Task, task
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "BrokerFull",
     "BrokerRefused",
     "BrokerUnavailable",
+    "Cron",
     "Discard",
+    "Every",
     "Exponential",
     "Fixed",
     "InvalidArguments",

@@ -16,6 +16,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_taskq.core.states import State
+from django_taskq.periodic_task import PeriodicTask as PeriodicTask  # noqa: PLC0414  (a model of this app)
 
 TASK_LENGTH = 255
 QUEUE_LENGTH = 128

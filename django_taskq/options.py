@@ -257,7 +257,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 OPTIONS = frozenset(field.name for field in fields(TaskOptions))
 # Limits hold for all calls of a task, so each task says them itself, and no call otherwise.
 LIMITS = frozenset(limit_options.PARSERS)
-ONLY_TASK = frozenset({"name", "takes_context"})
+ONLY_TASK = frozenset({"name", "takes_context", "cron", "every"})
 # `api` opens a task to the outside: each says so itself, never a default or a call. TASKQ["OUTBOX"] is the default of
 # `outbox`; a worker must know of every task whether to look for it there, so no call decides that. A batch is the
 # function's shape.

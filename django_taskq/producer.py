@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from django.db import transaction
 
 from django_taskq import announcements
@@ -186,6 +187,24 @@ def _written(route: Route, submissions: list[Submission]) -> list[TaskHandle[Any
 
     outbox.write(submissions, route.database, then=committed if task_enqueued.receivers else None)
     return handles
+
+
+def send_as(
+    route: Route, call: Call, id: bytes, due: int | None, submit: Callable[[Submission], Accepted | None]
+) -> TaskHandle[Any] | None:
+    """Sends one call as the task `id` by way of `submit`, which returns None for what it does not send.
+
+    `due` (epoch ms) takes the place of the moment of sending. Raises what `send` and `submit` raise.
+    """
+    args, kwargs = call
+    message = _message(route, *_encode(route, tuple(args), dict(kwargs)))
+    message.id = id
+    with _sending(route, message):
+        submission = _wrap(route, message)
+        if due is not None and submission.due is None:
+            submission = msgspec.structs.replace(submission, delay=None, due=due + (submission.delay or 0))
+        accepted = submit(submission)
+        return None if accepted is None else _accepted(route, accepted)
 
 
 def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes, bytes]:

@@ -24,6 +24,11 @@ class Sender(Generic[P, R]):
 
     _route: producer.Route
 
+    @property
+    def route(self) -> producer.Route:
+        """Where its calls go."""
+        return self._route
+
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Sends the call to a worker."""
         return producer.send(self._route, args, kwargs)

@@ -22,7 +22,7 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
 from django_taskq import options as task_options
-from django_taskq import producer
+from django_taskq import producer, schedules
 from django_taskq.batch import BatchCodec, BatchDecorator, batching_of, call_here
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
@@ -32,7 +32,7 @@ from django_taskq.core.gates import TaskGates
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.retry import Backoff
-from django_taskq.exceptions import InvalidTask, ResultError
+from django_taskq.exceptions import InvalidArguments, InvalidTask, ResultError
 from django_taskq.registry import all_tasks, register
 from django_taskq.sender import P, R, Sender
 from django_taskq.typed_options import CallOptions, Options
@@ -95,6 +95,7 @@ class Task(Sender[P, R]):
         self.func = func
         self.is_async = iscoroutinefunction(func)
         self.takes_context = takes_context
+        self.schedules = schedules.parse(self.name, options.pop("cron", None), options.pop("every", None))
         self._declared = task_options.parse(where, options, allowed=task_options.OPTIONS)
         task_options.refuse_contradictions(where, self._declared)
         self.batching = batching_of(where, self._declared, takes_context=takes_context)
@@ -141,6 +142,11 @@ class Task(Sender[P, R]):
     def verify(self) -> None:
         """What a first use would find: raises InvalidTask for options or type hints that cannot be resolved."""
         _ = self.options, self.codec.parameters, self.codec.result
+        for schedule in self.schedules:
+            try:
+                self.codec.encode(schedule.args, schedule.kwargs)
+            except InvalidArguments as error:
+                raise InvalidTask(f"The arguments of its schedule do not fit: {error}") from error
 
     def encode_result(self, value: Any) -> bytes | None:
         """The result as JSON, None for None; ResultError if JSON or MAX_PAYLOAD_BYTES cannot hold it."""

@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 
 from django_taskq.core.call_key import KeySource
 from django_taskq.core.retry import Backoff
+from django_taskq.schedules import Cron, Every
 
 When = datetime | timedelta | float
 Errors = type[BaseException] | Sequence[type[BaseException]]
@@ -54,6 +55,8 @@ class Options(TypedDict, total=False):
     enqueue_timeout: float | timedelta | None
     api: bool
     outbox: bool
+    cron: str | Cron | Sequence[str | Cron] | None
+    every: float | timedelta | Every | Sequence[float | timedelta | Every] | None
     max_concurrency: int | None
     concurrency_key: KeySource | None
     on_conflict: Literal["wait", "discard", "replace"]

@@ -85,6 +85,9 @@ METRICS_PORT = int(os.environ.get("METRICS_PORT", "2112") or 0)
 EMAIL_FAILURE_RATE = float(os.environ.get("EMAIL_FAILURE_RATE", "0.05"))
 PICTURE_FAILURE_RATE = float(os.environ.get("PICTURE_FAILURE_RATE", "0.03"))
 
+# Seconds between two reports of what is in the outbox; None: no reports.
+COUNT_MAILS_EVERY: float | None = 60
+
 TASKQ: dict[str, Any] = {
     "BROKER": broker_url(default="embedded://"),
     "QUEUES": {"default": {}, QUEUE_NAME: {}},

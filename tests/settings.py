@@ -16,6 +16,7 @@ os.environ.setdefault("REDIS_URL", "redis://127.0.0.1:1/0")
 from testproject.settings import *  # noqa: F403
 from testproject.settings import DATABASES, INSTALLED_APPS, TASKQ
 
+COUNT_MAILS_EVERY = None  # what tests have not sent themselves would surprise them
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp", *filter(None, [os.environ.get("TASKQ_TEST_APP")])]
 TASKQ = {**TASKQ, **json.loads(os.environ.get("TASKQ_TEST_SETTINGS", "{}"))}
 if "TASKQ_TEST_SETTINGS" in os.environ:

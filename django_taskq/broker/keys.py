@@ -49,6 +49,7 @@ class Keys:
         self.stats_prefix = f"{tag}:stats:"  # hash of a minute (epoch minutes): what ended, how fast; 48 hours
         self.relay_prefix = f"{tag}:relay:"  # hash of a database's relay: owner, until, token
         self.nudge_prefix = f"{tag}:outbox:"  # channel, followed by a database: its outbox has something to send
+        self.periodic = f"{tag}:periodic"  # hash: "<name of a periodic task>:tick" and the like
         self.done_prefix = f"{tag}:done:"  # channel, followed by the raw id: the state it ended in
         self.queue = lru_cache(maxsize=1024)(self._queue)
 

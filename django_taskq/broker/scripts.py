@@ -35,6 +35,8 @@ def _read(name: str) -> str:
 
 ENQUEUE = Script("enqueue")
 DISPLACE = Script("displace")
+FIRE = Script("fire")
+FIRE_DISPLACE = Script("fire_displace")
 REQUEUE = Script("requeue")
 CLAIM = Script("claim")
 COMPLETE = Script("complete")
@@ -66,5 +68,5 @@ ALL = (
     ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
     RESUME_TASK, SWEEP,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
-    RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW,
+    RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW, FIRE, FIRE_DISPLACE,
 )  # fmt: skip

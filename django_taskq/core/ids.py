@@ -41,6 +41,15 @@ def new_id() -> bytes:
     return _pack(milliseconds << 16 | _VERSION | fraction, _VARIANT | random & _RANDOM_BITS)
 
 
+def id_at(milliseconds: int, digest: bytes) -> bytes:
+    """The id of what is to happen once at a time (epoch ms), whoever makes it: the same digest makes the same id.
+
+    Of `digest` the first ten bytes take the place of the random ones.
+    """
+    number = int.from_bytes(digest[:10], "big")
+    return _pack(milliseconds << 16 | _VERSION | number >> 68, _VARIANT | number & _RANDOM_BITS)
+
+
 def id_to_str(raw: bytes) -> str:
     """The hyphenated form of 16 raw bytes."""
     text = raw.hex()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from django_taskq.broker.workers import Workers
 from django_taskq.conf import get_settings
+from django_taskq.periodic.scheduler import Scheduler
 from django_taskq.recorder import Recorder
 from django_taskq.retention import Pruner
 from django_taskq.worker.limit_sweeper import LimitSweeper
@@ -49,6 +50,7 @@ class Maintenance:
                 Workers(broker.connections, broker.keys), counter=self._tally.reclaimed if self._tally else None
             ),
             "pruner": Pruner(),
+            "scheduler": Scheduler(broker),
             "limits": LimitSweeper(broker, get_settings().queues),
             "sampler": Sampler(broker, get_settings().queues),
             **{f"relay-{database}": RelayService(broker, database) for database in get_settings().outbox_databases},

@@ -3,7 +3,8 @@
 Imported with the tasks (TASKQ_TEST_TASKS), so that production code holds no hooks. Every script call has a point before
 and after it, named after the script: `claim.after` lies between the reply and its first task, `complete.before` between
 a task's end and its settlement. So have `dispatch`, `run` (a task's body, with its middleware), `commit` (the
-recorder's transaction) and `supervise` (the supervisor's wait for something to happen).
+recorder's transaction), `follow` (a periodic task's row learns of a tick) and `supervise` (the supervisor's wait for
+something to happen).
 
 A point is armed by a file of its name, from outside and at any time (points.py). Taking the file away decides which
 process it hits: one file, one fault.
@@ -95,6 +96,7 @@ def install() -> None:
     _around("worker.loop", "LoopPool.call", lambda *_: ["run"])
     _around("worker.supervisor", "Supervisor._wait", lambda *_: ["supervise"])
     _around("bulk", "Writer._commit", lambda *_: ["commit"])
+    _around("periodic.firing", "_follow", lambda *_: ["follow"])
     _bend_clock()
     shortened = json.loads(os.environ.get("CHAOS_CONSTANTS", "{}"))
     if "limit" in shortened:

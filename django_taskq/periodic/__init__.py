@@ -1,0 +1,1 @@
+"""Periodic tasks at work: rows that follow the code, ticks that are fired, and what people do about them."""

@@ -1,0 +1,119 @@
+"""Brings the rows in line with what code declares. Any number of processes, of several versions of the code, may do it.
+
+During a deployment old and new workers run side by side and declare different things. The newest declaration stays:
+what a row has left behind is not taken up again, and nothing counts as removed, while some worker declares the other.
+Each says so again every 30 s. An older version that is alone (after a rollback) has its way after two minutes.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from enum import Enum
+from typing import Any
+
+from django.db import IntegrityError, router, transaction
+from django.db.models import QuerySet
+
+from django_taskq.periodic.declarations import Declaration, declarations, digest
+from django_taskq.periodic_task import SCHEDULE_FIELDS, PeriodicTask, different
+
+logger = logging.getLogger("django_taskq.worker")
+
+CONFIRM = dt.timedelta(seconds=30)  # how often a declaration is said again
+STALE = dt.timedelta(seconds=120)  # after which nobody says it any more
+REMEMBERED = 20  # declarations that a row has left behind
+
+
+def rows() -> QuerySet[PeriodicTask]:
+    """Where the recorder writes: a replica that lags would fire what somebody has just disabled."""
+    return PeriodicTask.objects.using(router.db_for_write(PeriodicTask))
+
+
+class Verdict(Enum):
+    """What a declaration means for the row of its name."""
+
+    SAME = "same"
+    APPLY = "apply"
+    OLDER = "older"  # others declare something newer
+
+
+def judge(row: PeriodicTask, text: str, now: dt.datetime) -> Verdict:
+    """Whether `text` is what the row follows, what it is to follow, or what it has left behind."""
+    if row.declared == text:
+        return Verdict.SAME
+    if digest(text) in row.superseded and not is_stale(row, now):
+        return Verdict.OLDER
+    return Verdict.APPLY
+
+
+def is_stale(row: PeriodicTask, now: dt.datetime) -> bool:
+    """Whether no worker declares any more what the row follows."""
+    return row.seen_at is None or now - row.seen_at > STALE
+
+
+def synchronise(now: dt.datetime) -> None:
+    """Adds, changes and disables rows as this process' code says. `now` is Redis' time. Raises database errors."""
+    declared, problems = declarations()
+    for problem in problems:
+        logger.error("periodic task %s", problem)
+    known = {row.name: row for row in rows()}
+    for declaration in declared.values():
+        row = known.get(declaration.name)
+        if row is None:
+            _create(declaration, now)
+        else:
+            _update(row, declaration, now)
+    for row in known.values():
+        if row.declared and row.removed_at is None and row.name not in declared and is_stale(row, now):
+            _remove(row, now)
+
+
+def _remove(row: PeriodicTask, now: dt.datetime) -> None:
+    # Unless somebody has declared it since we looked, which moves seen_at.
+    if rows().filter(pk=row.pk, seen_at=row.seen_at, removed_at=None).update(removed_at=now):
+        logger.warning("periodic task %s is in the code no more: it is disabled", row.name)
+
+
+def _create(declaration: Declaration, now: dt.datetime) -> None:
+    new = PeriodicTask(
+        name=declaration.name, declared=declaration.text, seen_at=now, since=now, **declaration.values
+    )  # fmt: skip
+    using = router.db_for_write(PeriodicTask)
+    try:
+        with transaction.atomic(using=using):
+            new.save(using=using, force_insert=True)
+    except IntegrityError:
+        return  # another process was first
+    logger.info("periodic task %s is declared in the code", new.name)
+
+
+def _update(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> None:
+    verdict = judge(row, declaration.text, now)
+    if verdict is Verdict.OLDER:
+        return
+    if verdict is Verdict.SAME and row.removed_at is None and row.seen_at and abs(now - row.seen_at) < CONFIRM:
+        return
+    changes: dict[str, Any] = {"seen_at": now, "removed_at": None}
+    if row.removed_at is not None and now - row.removed_at > STALE:
+        changes["since"] = now  # what would have come while it was gone is not made up for
+    if verdict is Verdict.APPLY:
+        changes |= _applied(row, declaration, now)
+    # Compare-and-set: a change that somebody makes at the same moment is looked at in the next round.
+    same = rows().filter(pk=row.pk, declared=row.declared, changed=row.changed, seen_at=row.seen_at)
+    if same.update(**changes) and verdict is Verdict.APPLY:
+        logger.info("periodic task %s follows a new declaration", row.name)
+
+
+def _applied(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> dict[str, Any]:
+    """What a new declaration changes in a row. A row of the same name that was made in the admin keeps what it says."""
+    changes: dict[str, Any] = {"declared": declaration.text}
+    if not row.declared:
+        return changes | {"changed": different(row, declaration.values)}
+    left = [each for each in (*row.superseded, digest(row.declared)) if each != digest(declaration.text)]
+    changes["superseded"] = left[-REMEMBERED:]
+    if not row.changed:
+        changes |= declaration.values
+        if different(row, declaration.values, SCHEDULE_FIELDS):
+            changes["since"] = now
+    return changes
