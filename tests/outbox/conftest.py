@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.utils import timezone
 
 from django_taskq import TaskHandle
 from django_taskq.broker import Broker, get_broker
@@ -43,3 +45,8 @@ def to_mail(number: int) -> TaskHandle[int]:
 def waiting() -> list[str]:
     """Ids of the tasks in the outbox, in their order."""
     return [str(id) for id in OutboxEntry.objects.values_list("task_id", flat=True)]
+
+
+def age(seconds: float) -> None:
+    """As if all entries had been written so long ago."""
+    OutboxEntry.objects.update(created_at=timezone.now() - dt.timedelta(seconds=seconds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from typing import Any
 
@@ -20,7 +19,7 @@ from django_taskq.models import OutboxEntry, TaskResult
 from django_taskq.recorder import Recorder
 from django_taskq.relay import Relay
 from tests.broker.helpers import Shard
-from tests.outbox.conftest import to_mail, waiting
+from tests.outbox.conftest import age, to_mail, waiting
 from tests.outbox.tasks import add
 from tests.servers import RedisServer
 
@@ -28,11 +27,6 @@ from tests.servers import RedisServer
 @pytest.fixture
 def shard(outbox_broker: Broker) -> Shard:
     return Shard(outbox_broker)
-
-
-def age(seconds: float) -> None:
-    """As if all entries had been written so long ago."""
-    OutboxEntry.objects.update(created_at=timezone.now() - dt.timedelta(seconds=seconds))
 
 
 def sent(shard: Shard, queue: str = "default", priority: int = 0) -> list[str]:
