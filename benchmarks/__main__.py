@@ -23,6 +23,7 @@ NAMES = (
     "sending",
     "memory",
     "latency",
+    "outbox",
     "scheduled",
     "coroutines",
     "rest",

@@ -10,6 +10,7 @@ from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.growth import growth
 from benchmarks.latency import latency
+from benchmarks.outbox import outbox
 from benchmarks.pages import pages
 from benchmarks.pruning import pruning
 from benchmarks.sending import memory, sending
@@ -20,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Bench, Scale], Iterator[list[Figure]]]] = {
     "sending": sending,
     "memory": memory,
     "latency": latency,
+    "outbox": outbox,
     "scheduled": scheduled,
     "coroutines": coroutines,
     "rest": rest,
