@@ -46,7 +46,7 @@ test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need D
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
-	  tests/api tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
+	  tests/api tests/outbox tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
 
 # TASKQ_TEST_EXAMPLES=2000 lets the model look further.
 test-servers: $(VENV)/.test services  ## the scripts and the model of the queue on Redis 6.2, 7.0, 8.2 and Valkey 9.1 (from wheels, and Debian 12)

@@ -11,7 +11,7 @@ SECRET_KEY = "benchmarks"
 USE_TZ = True
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_taskq", "benchmarks"]
 DATABASES = {"default": database(os.environ["DATABASE_URL"])}
-TASKQ: dict[str, Any] = {"BROKER": os.environ["REDIS_URL"]}
+TASKQ: dict[str, Any] = {"BROKER": os.environ["REDIS_URL"], "OUTBOX": "OUTBOX" in os.environ}
 
 LOGGING = {
     "version": 1,

@@ -19,12 +19,6 @@ def first_line(**_: str) -> float:
     return time.monotonic()
 
 
-@task(outbox=True)
-def committed(**_: str) -> float:
-    """The same, by way of the outbox."""
-    return time.monotonic()
-
-
 @task
 async def nap(seconds: float) -> None:
     """Waits as for somebody else's server."""

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import msgspec
 from django.db import connections, router, transaction
+from django.db.models import Count
+from django.db.models.functions import Now
 
 from django_taskq.broker import Found, Submission, get_broker
 from django_taskq.broker import outbox as calls
@@ -22,6 +24,7 @@ from django_taskq.conf import get_settings
 from django_taskq.core.states import State
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import OutboxEntry, TaskResult
+from django_taskq.registry import all_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +154,34 @@ def cancel(waiting: Waiting, reason: str = "cancelled") -> bool:
         return False
     waiting.entry.delete()
     return True
+
+
+class Backlog(NamedTuple):
+    """How much is in the outbox of one database. `oldest`: seconds for which its first entry has waited."""
+
+    database: str
+    waiting: int
+    refused: int
+    oldest: float | None
+
+
+def backlogs() -> list[Backlog]:
+    """Of every database that has an outbox, two queries each; none where no task uses it. Raises DatabaseError."""
+    return [_backlog(alias) for alias in get_settings().outbox_databases] if in_use() else []
+
+
+def _backlog(alias: str) -> Backlog:
+    rows = OutboxEntry.objects.using(alias).order_by()
+    counts = dict(rows.values_list("state").annotate(count=Count("pk")))
+    first = rows.filter(state=OutboxEntry.State.WAITING).order_by("pk").values_list("created_at", Now())[:1]
+    ages = [(now - created).total_seconds() for created, now in first]
+    waiting, refused = (counts.get(state, 0) for state in (OutboxEntry.State.WAITING, OutboxEntry.State.REFUSED))
+    return Backlog(alias, waiting, refused, max(0.0, ages[0]) if ages else None)
+
+
+def in_use() -> bool:
+    """Whether any task goes through it."""
+    return get_settings().outbox or any(task.outbox for task in all_tasks())
 
 
 def recorded(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:

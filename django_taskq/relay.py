@@ -197,14 +197,10 @@ def _by_lane(entries: Iterable[Entry]) -> Iterable[list[Entry]]:
 def _aged(entry: Entry) -> Submission:
     """What is to be sent now: spans count from when it was written."""
     submission, age = entry.submission, max(0, round(entry.age * 1000))
-    if submission.delay is None and submission.expires_in is None and submission.deadline_in is None:
-        return submission
-    return msgspec.structs.replace(
-        submission,
-        delay=None if submission.delay is None else max(0, submission.delay - age),
-        expires_in=None if submission.expires_in is None else submission.expires_in - age,
-        deadline_in=None if submission.deadline_in is None else submission.deadline_in - age,
-    )
+    spans = {name: getattr(submission, name) for name in ("delay", "expires_in", "deadline_in")}
+    if shorter := {name: span - age for name, span in spans.items() if span is not None}:
+        return msgspec.structs.replace(submission, **shorter)
+    return submission
 
 
 def _uuid(entry: Entry) -> uuid.UUID:

@@ -9,6 +9,6 @@ from django_taskq.conf import get_settings
 from django_taskq.task import task
 
 
-@task(name="django_taskq.bench", queue_name=next(iter(get_settings().queues)), max_retries=0)
+@task(name="django_taskq.bench", queue_name=next(iter(get_settings().queues)), max_retries=0, outbox=False)
 def nothing(payload: str = "") -> None:
     """Does nothing: what is measured is the queue."""

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 from django.db import Error, connections
 
+from django_taskq import outbox
 from django_taskq.broker.connection import readable
 from django_taskq.broker.outbox import nudges
-from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
-from django_taskq.registry import all_tasks
 from django_taskq.relay import Relay
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class RelayService:
 
     def _await_use(self, stop: threading.Event) -> None:
         """Where no task uses the outbox, a relay costs a query now and then."""
-        in_use = get_settings().outbox or any(task.outbox for task in all_tasks())
+        in_use = outbox.in_use()
         while not in_use and not stop.is_set():
             try:
                 in_use = self._relay.rows.exists()

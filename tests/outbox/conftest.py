@@ -1,23 +1,39 @@
-"""`relay` is one of this process, on the test's database and server. What it sends, no worker takes."""
+"""`relay` is one of this process, on the test's database and server. What it sends, no worker takes.
+
+Tasks of the outbox are known to this process in these tests only: whether there are any decides over what others cost.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.utils import timezone
 
-from django_taskq import TaskHandle
+from django_taskq import TaskHandle, registry
 from django_taskq.broker import Broker, get_broker
 from django_taskq.models import OutboxEntry
 from django_taskq.relay import Relay
+from tests.outbox import tasks
 from tests.outbox.tasks import add
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
+TASKS = [registry._tasks.pop(task.name) for task in (tasks.add, tasks.note)]
 QUEUES: dict[str, dict[str, Any]] = {"default": {}, "mail": {}}
+
+
+@pytest.fixture(autouse=True)
+def _known() -> Iterator[None]:
+    for task in TASKS:
+        registry.register(task)
+        task.forget_settings()
+    yield
+    for task in TASKS:
+        del registry._tasks[task.name]
 
 
 @pytest.fixture

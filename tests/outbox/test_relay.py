@@ -170,7 +170,7 @@ def test_fresh_entries_do_not_need_the_records(shard: Shard, relay: Relay, monke
 def test_spans_count_from_the_writing(shard: Shard, relay: Relay) -> None:
     add.using(run_after=100, expires=130).delay(1)
     add.using(run_after=10).delay(2)
-    late = add.using(expires=10).delay(3)
+    late = add.using(expires=10, deadline=90).delay(3)
     age(60)
     now = shard.broker.time()
     assert relay.run_once() == 3
@@ -179,6 +179,7 @@ def test_spans_count_from_the_writing(shard: Shard, relay: Relay) -> None:
     [_, (_, fields)] = shard.lane()
     assert str(uuid.UUID(bytes=fields[b"i"])) == late.id
     assert int(fields[b"x"]) / 1000 - now == pytest.approx(-50, abs=2)  # whoever claims it says that it has expired
+    assert int(fields[b"D"]) / 1000 - now == pytest.approx(30, abs=2)
 
 
 def test_the_second_of_an_idempotency_key_is_recorded_as_discarded(shard: Shard, relay: Relay) -> None:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandParser
+from django.db import DatabaseError
 
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector, Progress, QueueState, RunningTask, WorkerState
@@ -14,6 +15,7 @@ from django_taskq.conf import get_settings, max_length_of
 from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.management.command import TaskqCommand, at_least
 from django_taskq.management.table import span, table
+from django_taskq.outbox import Backlog, backlogs
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -61,19 +63,28 @@ class Command(TaskqCommand):
         self.stdout.flush()
 
 
-def look(broker: Broker) -> tuple[float, int, list[QueueState], list[WorkerState]]:
-    """The time on Redis' clock in epoch seconds, outcomes that are not recorded yet, queues, workers."""
+def look(broker: Broker) -> tuple[float, int, list[QueueState], list[WorkerState], list[Backlog]]:
+    """The time on Redis' clock in epoch seconds, outcomes that are not recorded yet, queues, workers, outboxes."""
     inspector = Inspector(broker)
     now, lag = broker.time(), broker.recorder_lag()
-    return now, lag, inspector.queues(get_settings().queues), inspector.workers()
+    return now, lag, inspector.queues(get_settings().queues), inspector.workers(), _backlogs()
 
 
-def as_json(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState]) -> str:
+def _backlogs() -> list[Backlog]:
+    """None where the database is away: what is in Redis can be told all the same."""
+    try:
+        return backlogs()
+    except DatabaseError:
+        return []
+
+
+def as_json(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState], outboxes: list[Backlog]) -> str:
     """Everything, with the field names of the inspector."""
     return json.dumps(
         {
             "time": now,
             "recorder_lag": lag,
+            "outboxes": [backlog._asdict() for backlog in outboxes],
             "queues": [queue._asdict() for queue in queues],
             "workers": [
                 worker._asdict() | {"running": [_running(task) for task in worker.running]} for worker in workers
@@ -86,7 +97,7 @@ def _running(task: RunningTask) -> dict[str, Any]:
     return task._asdict() | {"progress": None if task.progress is None else task.progress._asdict()}
 
 
-def as_text(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState]) -> str:
+def as_text(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState], outboxes: list[Backlog]) -> str:
     """Three tables, and what is missing where one is empty."""
     of_queues = table(
         ("QUEUE", "READY", "RUNNING", "SCHEDULED", "OLDEST", "NEXT DUE", ""),
@@ -122,7 +133,7 @@ def as_text(now: float, lag: int, queues: list[QueueState], workers: list[Worker
         right=(3, 4),
     )  # fmt: skip
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
-    parts.append(_unrecorded(lag, workers))
+    parts += [_unrecorded(lag, workers), *map(_unsent, outboxes)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -142,6 +153,15 @@ def _unrecorded(lag: int, workers: list[WorkerState]) -> str:
             "recorded. Is the database away, or no maintenance process running?"
         )
     return f"{lag} outcomes wait for the database." if lag else ""
+
+
+def _unsent(backlog: Backlog) -> str:
+    lines = []
+    if backlog.waiting:
+        lines.append(f"{backlog.waiting} tasks wait in the outbox of {backlog.database!r}, for {span(backlog.oldest)}.")
+    if backlog.refused:
+        lines.append(f"{backlog.refused} tasks in the outbox of {backlog.database!r} were refused: see the admin.")
+    return "\n".join(lines)
 
 
 def _bar(progress: Progress | None) -> str:
