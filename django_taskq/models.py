@@ -94,15 +94,17 @@ class TaskResult(Ended):
             ("control", _("Can quiet and stop workers")),
         )
         # Each serves a list, newest first, and each costs the recorder a write per row: hence no index on what most
-        # rows share (an empty error class), and none on columns that only sort. The status comes last, so that what is
-        # chosen by it besides is counted and passed over without a look at the rows, which are wide.
+        # rows share (an empty error class), and none on columns that only sort. What may be chosen besides comes last,
+        # so that it is counted and passed over without a look at the rows, which are wide.
         indexes = (
             models.Index(fields=("finished_at",), name="taskq_result_finished"),
             models.Index(fields=("status", "finished_at"), name="taskq_result_status"),
             models.Index(fields=("queue", "finished_at", "status"), name="taskq_result_queue"),
-            models.Index(fields=("task", "finished_at", "status"), name="taskq_result_task"),
+            models.Index(fields=("task", "finished_at", "status", "queue"), name="taskq_result_task"),
             models.Index(
-                fields=("error_class", "finished_at"), name="taskq_result_error", condition=models.Q(error_class__gt="")
+                fields=("error_class", "finished_at", "task", "queue", "status"),
+                name="taskq_result_error",
+                condition=models.Q(error_class__gt=""),
             ),
         )
 
