@@ -9,6 +9,8 @@ from collections import deque
 from typing import Any
 
 from django_taskq.context import TaskContext, _current, current_request_id
+from django_taskq.core.ids import id_to_str
+from django_taskq.core.message import Message
 from django_taskq.log_bounds import LogBounds
 from django_taskq.redaction import redact_text
 
@@ -52,6 +54,18 @@ def fields_of(context: TaskContext) -> dict[str, object]:
         "attempt": context.attempt,
         "worker": context.worker,
         "trace_id": trace_id_of(context.headers),
+    }
+
+
+def fields_of_message(message: Message, queue: str, worker: str) -> dict[str, object]:
+    """The FIELDS of a message that this process cannot run."""
+    return {
+        "task": message.task,
+        "task_id": id_to_str(message.id),
+        "queue": queue,
+        "attempt": message.attempt + 1,
+        "worker": worker,
+        "trace_id": trace_id_of(message.headers),
     }
 
 

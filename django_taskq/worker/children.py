@@ -136,7 +136,12 @@ class TaskChild(Child):
             self.ended = True
         elif word == "retiring":
             self.change_state("retiring")
-            logger.info("worker %s makes way for a new one: %s", self.worker, rest[0])
+            logger.info("worker %s makes way for a new one: %s", self.worker, rest[0], extra=self.about)
+
+    @property
+    def about(self) -> dict[str, object]:
+        """What log records say of it."""
+        return {"worker": self.worker}
 
     @property
     def lasting(self) -> bool:

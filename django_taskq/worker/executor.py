@@ -111,7 +111,8 @@ class Executor:
         if delivery.cancelled:
             return self._cancelled(work, "cancelled before it was run again")
         if delivery.instead:
-            logger.info("%s %s discarded: %s", work.task.name, work.context.id, delivery.instead)
+            about = self._fields(work)
+            task_logger.info("%s %s discarded: %s", work.task.name, work.context.id, delivery.instead, extra=about)
             return self._ended(
                 work, outcome_of(self, work, State.DISCARDED, reason=delivery.instead, ran=False), ran=False
             )
@@ -140,7 +141,8 @@ class Executor:
                 return batches.conclude_batch(self, work, result, error)
             return self.succeeded(work, result) if error is None else self.failed(work, error)
         except BaseException as fault:
-            logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id)
+            about = self._fields(work)
+            logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id, extra=about)
             return self.broken(work.delivery, fault)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 MESSAGE = 4_000  # characters
 TRACEBACK = 30_000
 HISTORY_TRACEBACK = 2_000
-_OWN = "django_taskq/worker/"
+_OWN = ("django_taskq/worker/", "django_taskq/middleware/")
 
 
 class Failure(NamedTuple):
@@ -61,8 +61,9 @@ def clean(text: str) -> str:
 
 def _application_part(found: TracebackType | None) -> TracebackType | None:
     """Leaves out the worker's own frames at the outer end."""
-    while (
-        found is not None and found.tb_next is not None and _OWN in found.tb_frame.f_code.co_filename.replace("\\", "/")
-    ):
+    while found is not None and found.tb_next is not None:
+        path = found.tb_frame.f_code.co_filename.replace("\\", "/")
+        if not any(part in path for part in _OWN):
+            break
         found = found.tb_next
     return found

@@ -59,7 +59,9 @@ class Graves:
             del self._graves[worker]
             if count:
                 self._tally.reclaimed(count)
-                logger.warning("worker %s held %d tasks; they go to other workers", worker, count)
+                logger.warning(
+                    "worker %s held %d tasks; they go to other workers", worker, count, extra={"worker": worker}
+                )
 
     def _settle(self, worker: str, grave: Grave) -> None:
         try:

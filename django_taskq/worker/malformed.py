@@ -18,13 +18,14 @@ from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, envelope_of
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.exceptions import MalformedMessage
+from django_taskq.logs import fields_of_message
 from django_taskq.worker.failure import Failure, describe
 from django_taskq.worker.outcomes import failure_outcome
 
 if TYPE_CHECKING:
     from django_taskq.worker.executor import Executor
 
-logger = logging.getLogger("django_taskq.worker")
+logger = logging.getLogger("django_taskq.worker.tasks")
 
 
 def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> Settlement:
@@ -34,7 +35,7 @@ def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> S
 
     def under(message: Message) -> Settlement:
         outcome = failure_outcome(executor, delivery, message, failure, "malformed")
-        tell = _told(delivery, message, failure, error)
+        tell = _told(executor, delivery, message, failure, error)
         return bury(
             delivery, message.id, "malformed", encode_outcome(outcome), activity("failed", message.task),
             executor.key_of(message), then=tell, instead=lambda: under(Message(derived, message.task)),
@@ -46,13 +47,16 @@ def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> S
         return under(Message(derived, "?"))
 
 
-def _told(delivery: Delivery, message: Message, failure: Failure, error: BaseException) -> Callable[[], None]:
+def _told(
+    executor: Executor, delivery: Delivery, message: Message, failure: Failure, error: BaseException
+) -> Callable[[], None]:
     signal = dead_letter(message, delivery.lane.queue, "malformed", error)
 
     def tell() -> None:
         logger.error(
             "%s %s malformed: entry %s of queue %s: %s; kept as a dead letter",
             message.task, id_to_str(message.id), delivery.entry.decode(), delivery.lane.queue, failure.message,
+            extra=fields_of_message(message, delivery.lane.queue, executor.worker),
         )  # fmt: skip
         signal()
 

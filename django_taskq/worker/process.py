@@ -135,7 +135,11 @@ class TaskProcess:
                 self._obey(self._pipe.recv())
         except (EOFError, OSError):
             self._orphaned = True
-            logger.error("worker %s has lost its supervisor: it finishes what it runs and ends", self.worker)
+            logger.error(
+                "worker %s has lost its supervisor: it finishes what it runs and ends",
+                self.worker,
+                extra={"worker": self.worker},
+            )
             self._drain(float("inf"))
 
     def _obey(self, request: str) -> None:
@@ -190,7 +194,9 @@ class TaskProcess:
 
     def _refused(self) -> None:
         logger.error(
-            "worker %s was declared dead: its tasks went to others; it makes way for a new worker", self.worker
+            "worker %s was declared dead: its tasks went to others; it makes way for a new worker",
+            self.worker,
+            extra={"worker": self.worker},
         )
         self._retire("it was declared dead")
 
@@ -212,7 +218,12 @@ class TaskProcess:
         settlements = [each for work in released for each in settlements_of(self._executor.handed_on(work))]
         self._settler.put(settlements)
         if released:
-            logger.warning("worker %s released %d running tasks to other workers", self.worker, len(settlements))
+            logger.warning(
+                "worker %s released %d running tasks to other workers",
+                self.worker,
+                len(settlements),
+                extra={"worker": self.worker},
+            )
         self._settler.stop(SETTLING)
         if self._tally is not None:
             self._reporter.count(self._tally.take(), last=True)
@@ -226,7 +237,9 @@ class TaskProcess:
             self._workers.declare_dead(self.worker, None, [])
             self._workers.reclaim(self.worker)
         except TaskqError as error:
-            logger.warning("worker %s ends without leaving the register: %s", self.worker, error)
+            logger.warning(
+                "worker %s ends without leaving the register: %s", self.worker, error, extra={"worker": self.worker}
+            )
 
     def _report(self) -> None:
         if self._tally is not None and time.monotonic() >= self._count_at:

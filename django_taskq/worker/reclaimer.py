@@ -68,10 +68,12 @@ class Reclaimer:
         if beats >= 0:
             if not self._workers.declare_dead(worker, beats):
                 return 0
-            logger.error("worker %s has not beaten for %.0f s: it counts as dead", worker, silent)
+            logger.error(
+                "worker %s has not beaten for %.0f s: it counts as dead", worker, silent, extra={"worker": worker}
+            )
         count = self._workers.reclaim(worker)
         if count:
-            logger.error("worker %s held %d tasks; they go to other workers", worker, count)
+            logger.error("worker %s held %d tasks; they go to other workers", worker, count, extra={"worker": worker})
             if self._counter is not None:
                 self._counter(count)
         return count

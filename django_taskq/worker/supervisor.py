@@ -93,7 +93,7 @@ class Supervisor:
             self._graves.hand_on()
         self._end_maintenance()
         worker_stopped.send_robust(name)
-        logger.info("worker %s stopped", name)
+        logger.info("worker %s stopped", name, extra={"worker": name})
         return self._exit_code
 
     def _greet(self, name: str) -> None:
@@ -101,7 +101,7 @@ class Supervisor:
         logger.info(
             "worker %s starts: queues %s, %d process(es) with %d threads and %d async tasks each, Redis at %s",
             name, ", ".join(options.queues), options.processes, options.threads, options.async_concurrency,
-            self.broker.connections.location.display,
+            self.broker.connections.location.display, extra={"worker": name},
         )  # fmt: skip
         connections = self.broker.connections
         try:
@@ -192,7 +192,8 @@ class Supervisor:
             notes = child.notes.read()
             self._graves.add(child, notes)
             if not child.ended and child.state != "killed":
-                logger.error("worker %s died (%s) with %d tasks running", child.worker, _cause(code), len(notes))
+                text, running = "worker %s died (%s) with %d tasks running", len(notes)
+                logger.error(text, child.worker, _cause(code), running, extra=child.about)
                 self._delay_if_young(child.started)
             self._finished += child.idle or child.last
             child.close()
@@ -221,11 +222,12 @@ class Supervisor:
                 continue
             if over:
                 locations = ", ".join(note.location.decode("utf-8", "replace") for note in over)
-                logger.error("worker %s is killed: hard time limit of the task at %s", child.worker, locations)
+                text = "worker %s is killed: hard time limit of the task at %s"
+                logger.error(text, child.worker, locations, extra=child.about)
                 child.state, child.over_limit = "killed", over
                 child.kill()
             elif late or (child.kill_at is not None and now > child.kill_at):
-                logger.error("worker %s is killed: it did not end in time", child.worker)
+                logger.error("worker %s is killed: it did not end in time", child.worker, extra=child.about)
                 child.state, self._exit_code = "killed", 1
                 child.kill()
 
@@ -249,11 +251,11 @@ class Supervisor:
             child.last = child.lasting
             child.kill_at = time.monotonic() + self.options.shutdown_timeout + KILL_AFTER
             child.change_state("stopping")
-            logger.info("worker %s is told to stop, and is not replaced", child.worker)
+            logger.info("worker %s is told to stop, and is not replaced", child.worker, extra=child.about)
         elif request == "quiet" and child.state == "running":
             child.last = True
             child.change_state("quiet")
-            logger.info("worker %s is told to be quiet: it claims nothing more", child.worker)
+            logger.info("worker %s is told to be quiet: it claims nothing more", child.worker, extra=child.about)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.logs import fields_of
 from django_taskq.worker.slots import Slot
 
 if TYPE_CHECKING:
@@ -70,6 +71,6 @@ class TimeLimits:
             self._threads.replace(place)
         logger.error(
             "%s %s is stuck: it ignored its time limit of %.0f s and counts as failed; its process is replaced",
-            work.task.name, work.context.id, work.timeout or 0,
+            work.task.name, work.context.id, work.timeout or 0, extra=fields_of(work.context),
         )  # fmt: skip
         self._retire(f"{work.task.name} is stuck")

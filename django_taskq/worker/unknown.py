@@ -16,13 +16,14 @@ from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, UnknownVersion, put_off, unknown_since
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.core.states import State
+from django_taskq.logs import fields_of_message
 from django_taskq.worker.failure import Failure
 from django_taskq.worker.outcomes import failure_outcome
 
 if TYPE_CHECKING:
     from django_taskq.worker.executor import Executor
 
-logger = logging.getLogger("django_taskq.worker")
+logger = logging.getLogger("django_taskq.worker.tasks")
 
 UNKNOWN_GRACE = 600.0  # seconds: how long a deployment may take
 SHORTEST, LONGEST = 5.0, 60.0  # seconds between two looks
@@ -46,11 +47,12 @@ def _end_or_wait(
     now = executor.clock.now()
     since = unknown_since(delivery.fields, int(now * 1000))
     waited = now - since / 1000
+    about = fields_of_message(message, delivery.lane.queue, executor.worker)
     message.losses += delivery.losses
     if delivery.cancelled:
         return _cancelled(executor, delivery, message)
     if waited >= UNKNOWN_GRACE:
-        logger.error("%s %s unknown: %s; dead letter", message.task, id_to_str(message.id), text)
+        logger.error("%s %s unknown: %s; dead letter", message.task, id_to_str(message.id), text, extra=about)
         outcome = failure_outcome(executor, delivery, message, Failure("", text, ""), reason)
         counted = activity("failed", message.task)
         tell = announcements.dead_letter(message, delivery.lane.queue, reason)
@@ -59,7 +61,7 @@ def _end_or_wait(
     delay = min(LONGEST, max(SHORTEST, waited / 2))
     logger.warning(
         "%s %s unknown here: %s; again in %.0f s, dead letter after %.0f s",
-        message.task, id_to_str(message.id), why, delay, UNKNOWN_GRACE - waited,
+        message.task, id_to_str(message.id), why, delay, UNKNOWN_GRACE - waited, extra=about,
     )  # fmt: skip
     sent = message.enqueued or int(delivery.entry.partition(b"-")[0])
     fields = put_off(delivery.fields, since, sent, message.losses)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import io
 import json
@@ -123,6 +124,30 @@ def test_the_workers_own_records_have_fields(lines: io.StringIO) -> None:
         assert len(line["task_id"]) == 36
     assert (retried["levelname"], retried["attempt"]) == ("WARNING", 1)
     assert (buried["levelname"], buried["attempt"]) == ("ERROR", 4)
+
+
+def calls_of_loggers() -> Iterator[tuple[str, str, set[str | None]]]:
+    """File, text and keyword arguments of each line that the worker logs."""
+    for path in (ROOT / "django_taskq" / "worker").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = node.args[0] if isinstance(node, ast.Call) and node.args else None
+            if isinstance(node, ast.Call) and isinstance(text, ast.Constant) and "logger" in ast.unparse(node.func):
+                yield path.name, str(text.value), {keyword.arg for keyword in node.keywords}
+
+
+def test_each_line_that_names_a_worker_or_a_task_has_them_as_fields_too() -> None:
+    found = [call for call in calls_of_loggers() if call[1].startswith(("worker %s", "%s %s "))]
+    assert len(found) > 10
+    assert [call[:2] for call in found if "extra" not in call[2]] == []
+
+
+def test_messages_that_nobody_can_run_say_which_they_are(lines: io.StringIO) -> None:
+    delivery = delivery_of(tasks.works, headers=TRACE)
+    delivery.fields[delivery.fields.index(b"t") + 1] = b"shop.gone"
+    new_executor().prepare(delivery)
+    [line] = read(lines)
+    assert (line["task"], line["queue"], line["worker"]) == ("shop.gone", "default", "host-1-test")
+    assert line["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.mark.parametrize("header", ["", "x", '{"traceparent":"00-0-0-0"}', '{"traceparent":7}', "{" * 9000])

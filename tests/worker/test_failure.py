@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
+from django_taskq.middleware import around
 from django_taskq.worker.failure import MESSAGE, TRACEBACK, clean, describe, shorten, text_of
 from tests.worker.tasks import HOSTILE, Hopeless, hostile
 
@@ -77,3 +80,16 @@ def test_text_that_utf_8_cannot_carry_is_escaped() -> None:
 def test_shortening_says_how_much_is_gone() -> None:
     assert shorten("short", 10) == "short"
     assert shorten("a" * 50 + "b" * 50, 20) == "a" * 5 + "\n... 80 characters left out ...\n" + "b" * 15
+
+
+def test_the_frames_of_worker_and_middleware_around_a_task_are_left_out() -> None:
+    def task(context: object, args: object, kwargs: object) -> None:
+        raise ValueError("x")
+
+    call = around(lambda context: nullcontext())(around(lambda context: nullcontext())(task))
+    with pytest.raises(ValueError, match="x") as caught:
+        call(None, (), {})  # type: ignore[arg-type]
+    caught.value.__traceback__ = caught.value.__traceback__.tb_next  # type: ignore[union-attr]  # of this test
+    text = describe(caught.value).traceback
+    assert "base.py" not in text
+    assert "in task\n" in text
