@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
-from django_taskq import producer, registry
+from django_taskq import outbox, producer, registry
 from django_taskq.backend import finder, results
 from django_taskq.backend.adapted import AdaptedTask, adapt
 from django_taskq.backend.framework import Framework
@@ -118,7 +118,7 @@ class Backend:
     # --- looking up ---------------------------------------------------------------------------------------------------
 
     def get_result(self, result_id: str) -> Any:
-        """What became of a task: from Redis, and once that has forgotten it, from the records."""
+        """What became of a task: from Redis, from the records once that has forgotten it, or from the outbox."""
         known = self._known(result_id)
         if known is None or known.origin.alias != self.alias:
             raise self.framework.missing_result(result_id)
@@ -135,10 +135,14 @@ class Backend:
         found = get_broker().find([id])[0]
         if found.state is None:
             row = find_record(id)
-            return None if row is None else results.of_record(row)
+            if row is not None:
+                return results.of_record(row)
+            waiting = outbox.find(id)
+            # While we looked it may have gone from there to Redis.
+            found = waiting.found if waiting is not None else get_broker().find([id])[0]
         if found.outcome is not None:
             return results.of_outcome(found.outcome) if found.outcome.task else None
-        if found.message is None:
+        if found.message is None or found.state is None:
             return None
         known = results.of_message(found.message, found.queue, found.priority, found.state)
         if found.state is State.RUNNING:  # since a moment ago, perhaps: its worker starts what it is given
@@ -181,13 +185,14 @@ _clock = _RedisClock()
 
 
 def _redis_time() -> float:
-    """Now on Redis' clock, in epoch seconds; on this machine's when Redis is away."""
+    """Now on Redis' clock, in epoch seconds; on this machine's when Redis has not been reached yet."""
     broker, sent = get_broker(), time.monotonic()
     if _clock.broker is not broker or sent >= _clock.until:
         try:
             seconds, micros = broker.connections.execute("TIME")
         except BrokerUnavailable:
-            return time.time()
+            _clock.broker, _clock.until = broker, sent + _CLOCK_TRUSTED
+            return _clock.clock.now()
         received = time.monotonic()
         _clock.clock.set(int(seconds) + int(micros) / 1e6, received, received)  # rather too early than too late
         _clock.broker, _clock.until = broker, sent + _CLOCK_TRUSTED

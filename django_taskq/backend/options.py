@@ -39,6 +39,7 @@ class TaskqOptions(TypedDict, total=False):
     timeout: Any
     hard_timeout: Any
     record: Literal["all", "failures"]
+    outbox: bool
 
 
 def taskq_options(**options: Unpack[TaskqOptions]) -> Callable[[F], F]:

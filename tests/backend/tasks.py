@@ -113,6 +113,12 @@ def short_lived() -> None:
 
 
 @task
+@taskq_options(outbox=True)
+def through_outbox(a: int) -> int:
+    return a
+
+
+@task
 def wait_at_gate() -> str:
     gate.wait(10)
     return "through"

@@ -9,16 +9,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from django_taskq.broker import Broker
 from django_taskq.exceptions import TaskFailed
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.recorder import Recorder
+from django_taskq.relay import Relay
 from django_taskq.requeue import Requeued, requeue
 from tests.backend import tasks
 from tests.backend.api import Status, api, exceptions
-from tests.backend.conftest import ended
+from tests.backend.conftest import Heard, ended
 from tests.servers import wait_for
 from tests.worker.inside import Crew
 
@@ -136,3 +138,14 @@ def test_an_end_without_an_exception_has_an_error_too(broker: Broker) -> None:
     [error] = result.errors
     assert error.exception_class is TaskFailed
     assert "It did not start before its `expires`." in error.traceback
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_waits_in_the_outbox_is_ready(broker: Broker, heard: Heard) -> None:
+    with transaction.atomic():
+        sent = tasks.through_outbox.using(run_after=timezone.now() + timedelta(microseconds=1)).enqueue(1)
+        assert tasks.through_outbox.get_result(sent.id) == sent
+    assert broker.find([uuid.UUID(sent.id).bytes])[0].state is None
+    assert Relay(broker, "default").run_once() == 1
+    assert tasks.through_outbox.get_result(sent.id) == sent
+    assert heard.names() == ["enqueued READY"]
