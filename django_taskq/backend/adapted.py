@@ -28,6 +28,7 @@ class AdaptedTask(Task[..., Any]):
     ) -> None:  # fmt: skip
         """`alias` and `options`: the backend that the task was declared with, and its OPTIONS. Raises InvalidTask."""
         self.framework, self.function, self.passes_context, self.alias = framework, function, passes_context, alias
+        self.task_class = framework.task_class  # or a subclass of an app
         self._given: Mapping[str, Any] | None = options
         super().__init__(function, takes_context=passes_context)
         self.codec = PlainCodec(self.name, function, takes_context=passes_context)

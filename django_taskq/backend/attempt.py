@@ -67,7 +67,7 @@ class Attempt:
         known = results.of_message(context.message, context.queue, context.message.priority, State.RUNNING)
         known.start(context.worker, timezone.now())
         alias = known.origin.alias or task.alias
-        self.result = results.result_of(framework, framework.task_class, task, known, alias)
+        self.result = results.result_of(framework, task, known, alias)
         self.sender = type(framework.backends[alias]) if alias in framework.backends.settings else task.framework
         self.first = (framework.context_class(task_result=self.result),) if task.passes_context else ()
 

@@ -70,11 +70,13 @@ class Backend:
 
     def _adapted(self, task: Any) -> AdaptedTask:
         try:
-            return adapt(
+            adapted = adapt(
                 self.framework, task.func, passes_context=task.takes_context, alias=self.alias, options=self.options
             )
         except InvalidTask as error:
             raise self.framework.invalid_task(str(error)) from error
+        adapted.task_class = type(task)
+        return adapted
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +127,7 @@ class Backend:
         task = registry.find(known.task)
         if not isinstance(task, AdaptedTask):
             raise self.framework.missing_result(f"{result_id}: there is no task {known.task} any more")
-        return results.result_of(self.framework, self.task_class, task, known, self.alias)
+        return results.result_of(self.framework, task, known, self.alias)
 
     def _known(self, result_id: str) -> results.Known | None:
         try:

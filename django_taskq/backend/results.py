@@ -133,7 +133,7 @@ def of_record(row: TaskResult) -> Known:
     )  # fmt: skip
 
 
-def result_of(framework: Framework, task_class: type[Any], task: AdaptedTask, known: Known, alias: str) -> Any:
+def result_of(framework: Framework, task: AdaptedTask, known: Known, alias: str) -> Any:
     """The TaskResult of an edition of `django.tasks`."""
     status = framework.status
     if known.state not in ENDED:
@@ -142,7 +142,7 @@ def result_of(framework: Framework, task_class: type[Any], task: AdaptedTask, kn
         shown = status.FAILED if known.errors and known.state is not State.SUCCEEDED else status.SUCCESSFUL
     return framework.make_result(
         task=framework.make_task(
-            task_class, func=task.function, priority=known.priority, backend=alias, queue_name=known.queue,
+            task.task_class, func=task.function, priority=known.priority, backend=alias, queue_name=known.queue,
             run_after=known.origin.run_after, takes_context=task.passes_context,
         ),
         id=known.id, status=shown, enqueued_at=known.enqueued, started_at=known.later(known.first_started),
