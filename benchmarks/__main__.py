@@ -27,6 +27,7 @@ NAMES = (
     "scheduled",
     "coroutines",
     "rest",
+    "metrics",
     "backlog",
     "growth",
     "pruning",

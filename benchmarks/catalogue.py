@@ -11,6 +11,7 @@ from benchmarks.figures import Figure
 from benchmarks.growth import growth
 from benchmarks.latency import latency
 from benchmarks.outbox import outbox
+from benchmarks.metered import metered
 from benchmarks.pages import pages
 from benchmarks.pruning import pruning
 from benchmarks.sending import memory, sending
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Bench, Scale], Iterator[list[Figure]]]] = {
     "scheduled": scheduled,
     "coroutines": coroutines,
     "rest": rest,
+    "metrics": metered,
     "backlog": backlog,
     "growth": growth,
     "pruning": pruning,

@@ -1,4 +1,4 @@
-"""What happens to tasks, for those who only listen. Logging, metrics and tracing are such listeners.
+"""What happens to tasks, for those who only listen.
 
 `sender` is the Task, or its name (a str) where this process does not know it; for worker_* the worker's id (a str).
 All are sent with `send_robust`: a receiver that raises is logged and changes nothing. They run on the hot path, where

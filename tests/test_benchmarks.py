@@ -19,8 +19,8 @@ GOOD = ("succeeded", 1, 1, 0)
 
 @pytest.mark.slow
 def test_it_measures_and_prints_json(tmp_path: Path) -> None:
-    figures = measured(tmp_path, "--only", "drain,sending,memory,rest")
-    assert [len(figures[name]) for name in ("drain", "sending", "memory", "rest")] == [10, 2, 2, 3]
+    figures = measured(tmp_path, "--only", "drain,sending,memory,rest,metrics")
+    assert [len(figures[name]) for name in ("drain", "sending", "memory", "rest", "metrics")] == [10, 2, 2, 3, 3]
     assert not [figure["name"] for of_one in figures.values() for figure in of_one if figure["median"] is None]
     assert figures["drain"][0]["ratio"] > 0
 

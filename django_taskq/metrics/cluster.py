@@ -16,7 +16,7 @@ from django_taskq.broker.census import Census, census
 from django_taskq.broker.connection import Connections
 from django_taskq.broker.location import Location
 from django_taskq.conf import get_settings
-from django_taskq.exceptions import TaskqError
+from django_taskq.exceptions import BrokerRefused, TaskqError
 from django_taskq.metrics import families
 from django_taskq.worker.exporting import STATES
 
@@ -29,13 +29,16 @@ WORKER_STATES = (*STATES, "silent", "dead")
 
 
 class Cluster:
-    """A collector. While Redis is away there is `taskq_redis_up 0`, soon, and nothing else."""
+    """A collector. While Redis is away there is `taskq_redis_up 0`, soon, and nothing else; where it answers and
+    refuses, for want of permissions, a 1.
+    """
 
     def __init__(self, away: Callable[[], bool] = lambda: False) -> None:
         self._away = away  # known to be away: it is not asked again
         self._lock = threading.Lock()
         self._connections: tuple[Any, Connections] | None = None
         self._seen: Census | None = None
+        self._up = True
         self._fresh_until = 0.0
 
     def describe(self) -> Iterable[Metric]:
@@ -44,8 +47,8 @@ class Cluster:
 
     def collect(self) -> Iterator[Metric]:
         """What Redis has now, or had less than a second ago."""
-        seen = self._look()
-        yield families.REDIS_UP.of(float(seen is not None))
+        seen, up = self._look()
+        yield families.REDIS_UP.of(float(up))
         if seen is None:
             return
         depth, oldest, paused = families.DEPTH.new(), families.OLDEST.new(), families.PAUSED.new()
@@ -61,25 +64,31 @@ class Cluster:
         yield families.SCHEDULED.of(sum(queue.scheduled for queue in seen.queues))
         yield families.LAG.of(seen.lag)
 
-    def _look(self) -> Census | None:
+    def up(self) -> bool:
+        """Whether Redis answers, or did less than a second ago."""
+        return self._look()[1]
+
+    def _look(self) -> tuple[Census | None, bool]:
         with self._lock:
             if time.monotonic() >= self._fresh_until:
-                self._seen = self._ask()
+                self._seen, self._up = self._ask()
                 self._fresh_until = time.monotonic() + FRESH
-            return self._seen
+            return self._seen, self._up
 
-    def _ask(self) -> Census | None:
+    def _ask(self) -> tuple[Census | None, bool]:
         if self._away():
-            return None
+            return None, False
+        up = False
         try:
             broker, settings = get_broker(), get_settings()
             if self._connections is None or self._connections[0] is not settings:
                 hasty = Location(settings, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
                 self._connections = settings, Connections(hasty)
-            return census(self._connections[1], broker.keys, settings.queues)
+            return census(self._connections[1], broker.keys, settings.queues), True
         except TaskqError as error:
+            up = isinstance(error, BrokerRefused)
             if self._seen is not None or not self._fresh_until:
                 logger.warning("metrics: %s", error)  # once, not at every scrape
         except Exception:
             logger.exception("metrics: Redis cannot be looked at")
-        return None
+        return None, up

@@ -25,17 +25,20 @@ TOKEN_KEPT = 60.0  # seconds, before the token is asked for again
 
 
 class MetricsExporter:
-    """The worker's Exporter. Raises OSError where it cannot listen."""
+    """The worker's Exporter. Raises OSError where it cannot listen, ValueError for a token that is none."""
 
-    def __init__(self, address: str, port: int, token: Secret) -> None:
+    def __init__(self, address: str, port: int, secret: Secret) -> None:
+        self._secret, self._token, self._token_until = secret, b"", 0.0
+        if secret is not None:
+            self._token = _token(secret)
         self._server = HttpServer(address, port, self._answer)
         self.port = self._server.port
-        self._secret, self._token, self._token_until = token, "", 0.0
         self._view: View | None = None
         self._pages: dict[str, tuple[float, Response]] = {}  # by content type: until when, what
         self._registry = CollectorRegistry()
         self._registry.register(Worker(self._viewed))
-        self._registry.register(Cluster(away=lambda: not self._viewed().glance().redis))
+        self._cluster = Cluster(away=lambda: not self._viewed().glance().redis)
+        self._registry.register(self._cluster)
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
 
@@ -75,10 +78,13 @@ class MetricsExporter:
         if self._secret is None:
             return True
         if time.monotonic() >= self._token_until:
-            self._token, self._token_until = reveal(self._secret) or "", time.monotonic() + TOKEN_KEPT
+            self._token_until = time.monotonic() + TOKEN_KEPT
+            try:
+                self._token = _token(self._secret)
+            except ValueError as error:
+                logger.error("metrics: %s; the last one still holds", error)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), self._token.encode())
-        return same and scheme.lower() == "bearer" and bool(self._token)
+        return hmac.compare_digest(given.strip().encode("latin-1"), self._token) and scheme.lower() == "bearer"
 
     def _metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -94,15 +100,27 @@ class MetricsExporter:
 
     def _health(self) -> Response:
         glance = self._viewed().glance()
+        redis = glance.redis if glance.beaten is not None else self._cluster.up()
         stale = glance.beaten is None or glance.beaten > LIVE
-        healthy = not (glance.redis and stale)  # while Redis is away, starting the worker again would not help
+        healthy = not (redis and stale)  # while Redis is away, starting the worker again would not help
         body = {
-            "healthy": healthy, "redis": glance.redis,
+            "healthy": healthy, "redis": redis,
             "beat_age": None if glance.beaten is None else round(glance.beaten, 3),
             "processes": {state: count for state, count in glance.states.items() if count},
         }  # fmt: skip
         status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(status, json.dumps(body).encode() + b"\n", "application/json")
+
+
+def _token(secret: Secret) -> bytes:
+    """The token as it is sent; ValueError where there is none."""
+    try:
+        token = reveal(secret)
+    except Exception as error:
+        raise ValueError(f"TASKQ['METRICS_TOKEN'] cannot be read: {error}") from error
+    if not isinstance(token, str) or not token:
+        raise ValueError("TASKQ['METRICS_TOKEN'] is empty. Leave it out, or give a token")
+    return token.encode()
 
 
 _UNAUTHORIZED = Response(

@@ -47,8 +47,11 @@ class HttpServer:
     """`answer` makes the response to a request; it should be quick. Raises OSError where it cannot listen."""
 
     def __init__(self, address: str, port: int, answer: Callable[[Request], Response]) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, port), family=family, backlog=MOST_CONNECTIONS)
+        six = ":" in address
+        self._listener = socket.create_server(
+            (address, port), backlog=MOST_CONNECTIONS, family=socket.AF_INET6 if six else socket.AF_INET,
+            dualstack_ipv6=six and socket.has_dualstack_ipv6(),
+        )  # fmt: skip
         self._listener.setblocking(False)
         self._answer = answer
         self._connections: list[_Connection] = []  # the oldest first

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -19,7 +19,8 @@ from django_taskq.broker.deliveries import Settlement
 # Upper bounds in seconds. The objective of deploy/prometheus (1 s) is one of them.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 MOST_TASKS = 500
-OTHER, UNKNOWN = "other", "unknown"
+OTHER = "other"
+_UNKNOWN = ("unknown", None, None)  # what was spent on a message that nothing here could run
 _PART = 50  # series in one message to the supervisor: it fits the pipe, so writing it does not block
 
 Series = tuple[str, str]  # task, queue
@@ -33,11 +34,6 @@ class Histogram:
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
-
-    def add(self, seconds: float) -> None:
-        """One observation."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
 
     def merge(self, other: Histogram) -> None:
         """Another one's observations as well."""
@@ -66,7 +62,7 @@ class Increments:
     def merge(self, other: Increments) -> None:
         """Adds another one's, within the bounds."""
         for series, theirs in other.ended.items():
-            mine = _at(self.ended, series, Ends)
+            mine = _at(self.ended, series)
             mine.states.update(theirs.states)
             mine.waits.merge(theirs.waits)
             mine.runs.merge(theirs.runs)
@@ -96,11 +92,7 @@ class Tally:
     def settled(self, settlements: Iterable[Settlement]) -> None:
         """Settlements that stand."""
         with self._lock:
-            now = self._now
-            for settlement in settlements:
-                if settlement.script is scripts.BURY:
-                    now.dead[str(settlement.arguments[1])] += 1
-                _add_end(now.ended, settlement)
+            _add_ends(self._now, settlements)
 
     def sent(self, task: str, queue: str) -> None:
         """A call that the broker accepted."""
@@ -125,34 +117,37 @@ def add_sent(counts: dict[Series, int], series: Series, count: int) -> None:
     counts[series] = counts.get(series, 0) + count
 
 
-def _add_end(ended: dict[Series, Ends], settlement: Settlement) -> None:
-    script, delivery = settlement.script, settlement.delivery
-    state = _state(script, settlement.arguments)
-    if delivery.spent is None:  # nothing here could run it
-        if state and state != "retried":
-            _at(ended, (UNKNOWN, delivery.lane.queue), Ends).states[state] += 1
-        return
-    task, wait, ran = delivery.spent
-    if state:
-        ends = _at(ended, (task, delivery.lane.queue), Ends)
+def _add_ends(now: Increments, settlements: Iterable[Settlement]) -> None:
+    """Runs for every task of a metered worker: a series is looked up only where it is another than the last one's."""
+    last, ends = None, Ends()
+    for settlement in settlements:
+        script, delivery = settlement.script, settlement.delivery
+        if script is scripts.COMPLETE:
+            state = settlement.arguments[1]
+        elif script is scripts.BURY:
+            state = "failed"
+            now.dead[settlement.arguments[1]] += 1
+        elif script is scripts.RETRY and delivery.spent is not None:
+            state = "retried"
+        else:  # handed on; or put off, for a worker that knows the task
+            continue
+        task, wait, ran = delivery.spent or _UNKNOWN
+        series = (task, delivery.lane.queue)
+        if series != last:
+            ends, last = _at(now.ended, series), series
         ends.states[state] += 1
         if wait is not None and ran is not None:
-            ends.waits.add(wait)
-            ends.runs.add(ran)
+            waits, runs = ends.waits, ends.runs
+            waits.counts[bisect_left(BOUNDS, wait)] += 1
+            waits.total += wait
+            runs.counts[bisect_left(BOUNDS, ran)] += 1
+            runs.total += ran
 
 
-def _state(script: scripts.Script, arguments: Sequence[object]) -> str:
-    """How a delivery ended; '' when it was only handed on."""
-    if script is scripts.COMPLETE:
-        return str(arguments[1])
-    return "failed" if script is scripts.BURY else "retried" if script is scripts.RETRY else ""
-
-
-def _at(table: dict[Series, Ends], series: Series, make: type[Ends]) -> Ends:
+def _at(table: dict[Series, Ends], series: Series) -> Ends:
     found = table.get(series)
     if found is None:
-        series = _bounded(table, series)
-        found = table.setdefault(series, make())
+        found = table.setdefault(_bounded(table, series), Ends())
     return found
 
 

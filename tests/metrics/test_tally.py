@@ -6,7 +6,7 @@ import pickle
 import time
 
 from django_taskq.broker.deliveries import Delivery, Lane, Settlement, bury, complete, release, retry
-from django_taskq.worker.tally import BOUNDS, MOST_TASKS, Histogram, Increments, Tally
+from django_taskq.worker.tally import BOUNDS, MOST_TASKS, Increments, Tally
 
 LANE = Lane("{taskq}:queue:mail:0", b"mail:0", "mail", 0)
 
@@ -52,11 +52,10 @@ def test_a_name_that_no_task_has_makes_no_series() -> None:
 
 
 def test_a_bound_belongs_to_the_bucket_below_it() -> None:
-    histogram = Histogram()
-    for seconds in (0.0, 1.0, 1.0001, 1e9):
-        histogram.add(seconds)
-    at_most_one_second = sum(histogram.counts[: BOUNDS.index(1.0) + 1])
-    assert (at_most_one_second, histogram.counts[-1]) == (2, 1)
+    spans = (0.0, 1.0, 1.0001, 1e9)
+    found = counted(*(complete(ended("a", seconds, 0.0), b"i", "succeeded", b"", "") for seconds in spans))
+    counts = found.ended["a", "mail"].waits.counts
+    assert (sum(counts[: BOUNDS.index(1.0) + 1]), counts[-1]) == (2, 1)
 
 
 def test_tasks_beyond_the_bound_share_a_series() -> None:

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from django_taskq import BrokerRefused
 from django_taskq.broker import Broker, get_broker, scripts
 from django_taskq.broker.health import problems_of
 from django_taskq.broker.inspector import Inspector
 from django_taskq.exceptions import TaskFailed
+from django_taskq.metrics.cluster import Cluster
 from django_taskq.models import DeadTask
 from tests.commands.conftest import run
+from tests.metrics.scrape import collected, port_of, scrape
 from tests.sampleapp.tasks import add, async_sleep, fail, sleep
 from tests.servers import ROOT, RedisServer, wait_for
 
@@ -160,7 +163,7 @@ def test_all_that_producers_and_workers_do(
     assert add.using(idempotency_key="k").delay(1, 2).created is False
     waiting = add.using(run_after=3600).delay(1, 2)
     assert waiting.cancel() is True
-    process = as_worker("--threads", "2")
+    process = as_worker("--threads", "2", "--metrics-port", "0")
     assert [handle.get(timeout=10) for handle in (later, once)] == [3, 3]
     assert [handle.get(timeout=10) for handle in add.delay_many([((n, n), {}) for n in range(600)])][-1] == 1198
     assert async_sleep.delay(0.01).get(timeout=10) == 0.01
@@ -180,6 +183,7 @@ def test_all_that_producers_and_workers_do(
     os.kill(task_process_of(server), signal.SIGKILL)
     assert lost.get(timeout=20) == 1.0
     wait_for(lambda: len(workers_of(server)) == 1, 20)
+    assert scrape(port_of(process)).values("taskq_queue_oldest_age_seconds", queue="default") == [0.0]
     assert refusals() == []
     assert process.terminate() == 0
     assert refusals() == []
@@ -206,6 +210,7 @@ def test_all_that_the_admin_and_the_commands_do(
     sleep.delay(2)
     wait_for(lambda: [task for worker in Inspector(broker).workers() for task in worker.running])
     assert run("taskq_status").code == 0
+    assert run("taskq_health", "--ready", "--live", "--max-age", "60").code == 0
     assert Inspector(broker).totals()["default:failed"] == 2
     found = run("taskq_bench", "--tasks", "50", "--yes", "--json").json
     assert found["ok"]
@@ -225,6 +230,9 @@ def test_a_producer_reaches_nothing_else(server: RedisServer, as_user: Callable[
             broker.connections.execute(*command)
     with pytest.raises(BrokerRefused, match=r"NOPERM|permission|ACL"):
         Inspector(broker).resume("default")
+    registry = CollectorRegistry()
+    registry.register(Cluster())
+    assert [(each.name, each.value) for each in collected(registry).all] == [("taskq_redis_up", 1.0)]
 
 
 def test_what_is_missing_is_said_to_the_caller(

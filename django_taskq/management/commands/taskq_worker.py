@@ -123,6 +123,8 @@ class Command(TaskqCommand):
             exporter = MetricsExporter(address, port, token)
         except OSError as error:
             raise CommandError(f"--metrics-port: cannot listen at {address}, port {port}: {error}") from error
+        except ValueError as error:
+            raise CommandError(f"--metrics-port: {error}.") from error
         guard = "with a token" if token is not None else "to whoever can connect"
         logger.info("metrics and health at %s, port %d, %s", address, exporter.port, guard)
         return exporter
