@@ -10,8 +10,8 @@ from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.growth import growth
 from benchmarks.latency import latency
-from benchmarks.outbox import outbox
 from benchmarks.metered import metered
+from benchmarks.outbox import outbox
 from benchmarks.pages import pages
 from benchmarks.pruning import pruning
 from benchmarks.sending import memory, sending
