@@ -54,6 +54,15 @@ class QueueFull(TaskqError):
         self.queue, self.depth, self.limit = queue, depth, limit
 
 
+class RateLimited(TaskqError):
+    """The task's rate_limit refuses the call; nothing was sent. `seconds`: how long until it would be accepted."""
+
+    def __init__(self, message: str = "", *, task: str = "", seconds: float = 0.0) -> None:
+        super().__init__(message or f"{task}: its rate_limit refuses this call; try again in {seconds:.3f} s.")
+        self.task = task
+        self.seconds = seconds
+
+
 class BrokerUnavailable(TaskqError):
     """The broker could not be reached. `id` is that of the task, which may or may not have arrived: sending the same
     id again does no harm."""

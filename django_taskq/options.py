@@ -18,6 +18,7 @@ from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
 from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff, as_backoff
 from django_taskq.exceptions import InvalidTask, UnknownQueue
 from django_taskq.moments import Moment, parse_moment, parse_span
+from django_taskq.rates import Rate
 from django_taskq.values import close_match
 
 # No colon: names are parts of Redis keys.
@@ -54,6 +55,10 @@ class TaskOptions:
     max_concurrency: int | None = None
     concurrency_key: KeySource | None = None
     on_conflict: str = WAIT
+    rate_limit: Rate | None = None
+    rate_limit_key: KeySource | None = None
+    rate_limit_burst: int | None = None  # None: 1, or where calls are refused the rate's own number
+    rate_limit_mode: str = WAIT
 
 
 def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django_taskq.rates import Rate, parse_rate
 from django_taskq.values import close_match, shown, span, whole
 
 REFUSE, DROP_OLDEST = "refuse", "drop_oldest"
@@ -18,6 +19,7 @@ class QueueOptions:
     max_length: int | None = None  # tasks that may wait; None: any number
     overflow: str = REFUSE  # what a producer does at a full queue
     enqueue_timeout: float = 0.0  # how long a producer waits for room
+    rate_limit: Rate | None = None  # starts
     max_concurrency: int | None = None  # tasks of the queue that may run at once
 
 
@@ -57,6 +59,13 @@ def _overflow(value: Any) -> str:
     return str(value)
 
 
+def _rate_limit(value: Any) -> Rate | None:
+    try:
+        return None if value is None else parse_rate(value)
+    except ValueError as error:
+        raise ValueError(f"{error}.") from error
+
+
 def _max_concurrency(value: Any) -> int | None:
     return None if value is None else whole(value, 1)
 
@@ -64,6 +73,7 @@ def _max_concurrency(value: Any) -> int | None:
 _PARSERS: dict[str, Callable[[Any], Any]] = {
     "max_length": _max_length,
     "max_concurrency": _max_concurrency,
+    "rate_limit": _rate_limit,
     "overflow": _overflow,
     "enqueue_timeout": lambda value: span(value).total_seconds(),
 }

@@ -33,6 +33,7 @@ from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.retry import Backoff
 from django_taskq.exceptions import InvalidArguments, InvalidTask, ResultError
+from django_taskq.rates import Rate
 from django_taskq.registry import all_tasks, register
 from django_taskq.sender import P, R, Sender
 from django_taskq.typed_options import CallOptions, Options
@@ -83,6 +84,10 @@ class Task(Sender[P, R]):
     max_concurrency: int | None
     concurrency_key: KeySource | None
     on_conflict: str  # "wait", "discard" or "replace"
+    rate_limit: Rate | None
+    rate_limit_key: KeySource | None
+    rate_limit_burst: int | None
+    rate_limit_mode: str  # "wait" or "refuse"
     gates: TaskGates | None
     options: task_options.TaskOptions
     interface = "django_taskq"  # whose decorator made it
@@ -167,12 +172,10 @@ class Task(Sender[P, R]):
 
     def _gates(self, options: task_options.TaskOptions) -> TaskGates | None:
         """None for most tasks: nothing asks before it runs."""
-        if options.max_concurrency is None:
+        if options.max_concurrency is None and options.rate_limit is None:
             return None
-        return TaskGates(
-            self.name, self.codec.signature, max_concurrency=options.max_concurrency,
-            concurrency_key=options.concurrency_key, on_conflict=options.on_conflict,
-        )  # fmt: skip
+        limits = {option: getattr(options, option) for option in task_options.LIMITS}
+        return TaskGates(self.name, self.codec.signature, **limits)
 
     def __getattr__(self, attribute: str) -> Any:
         """Resolves the options at first use, in a module that was imported before there were settings."""

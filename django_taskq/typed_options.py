@@ -60,3 +60,7 @@ class Options(TypedDict, total=False):
     max_concurrency: int | None
     concurrency_key: KeySource | None
     on_conflict: Literal["wait", "discard", "replace"]
+    rate_limit: str | tuple[int, timedelta] | None
+    rate_limit_key: KeySource | None
+    rate_limit_burst: int | None
+    rate_limit_mode: Literal["wait", "refuse"]

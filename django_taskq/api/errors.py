@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
@@ -47,6 +48,8 @@ def of(error: Exception) -> ApiError | None:
         return ApiError(503, code, f"The task queue's Redis {text}. Try again.", headers=AGAIN, id=error.id)
     if isinstance(error, OperationalError | InterfaceError):
         return ApiError(503, "database_unavailable", "The database cannot be used. Try again.", headers=AGAIN)
+    if isinstance(error, taskq.RateLimited):
+        return ApiError(429, "rate_limited", str(error), headers={"Retry-After": str(math.ceil(error.seconds))})
     for kind, status, code in _KINDS:
         if isinstance(error, kind):
             return ApiError(status, code, str(error), headers=AGAIN if status == 429 else None)

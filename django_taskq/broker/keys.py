@@ -40,6 +40,7 @@ class Keys:
         self.parked_prefix = f"{tag}:parked:"
         self.limit_prefix = f"{tag}:limit:"
         self.waiting_prefix = f"{tag}:waiting:"
+        self.rate_prefix = f"{tag}:rate:"  # hash of a rate limit: n, s, f, l (lua/lib/rate.lua)
         self.limits = f"{tag}:limits"  # set: limits that have holders or somebody waiting
         self.holds = f"{tag}:holds"  # hash: id -> the limits it holds a place of, one a line
         self.paused_tasks = f"{tag}:paused:tasks"  # set: names of tasks that are not handed over

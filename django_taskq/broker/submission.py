@@ -9,9 +9,11 @@ import msgspec
 
 from django_taskq.broker.keys import Place
 from django_taskq.core.message import Message
+from django_taskq.exceptions import RateLimited
 
 BATCH = 500
 BATCH_BYTES = 1_048_576
+REFUSED = -2  # what enqueue.lua's reply begins with where a rate limit refuses a message
 
 
 class Submission(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +43,13 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 def answers_of(submissions: Sequence[Submission], taken: Sequence[Any]) -> list[Accepted]:
-    """What enqueue.lua returned, for each message: the position and owner of every idempotency key that was taken."""
+    """What enqueue.lua returned, for each message: the position and owner of every idempotency key that was taken.
+
+    Raises RateLimited.
+    """
+    if taken and taken[0] == REFUSED:
+        message = submissions[taken[1]].message
+        raise RateLimited(task=message.task, seconds=taken[2] / 1000)
     answers = [Accepted(submission.message.id, True) for submission in submissions]
     for position, owner in zip(taken[::2], taken[1::2], strict=True):
         answers[position] = Accepted(owner, created=False)

@@ -5,6 +5,7 @@ A task's gates travel with each of its messages in field q, a queue's with each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from inspect import Signature
 from typing import Any
@@ -13,10 +14,11 @@ import msgspec
 
 from django_taskq.core.call_key import CallKey, KeySource
 from django_taskq.queue_options import QueueOptions
+from django_taskq.rates import Rate
 
 Gate = tuple[Any, ...]  # its kind, then what the scripts of that kind read
 
-WAIT, DISCARD, REPLACE = "wait", "discard", "replace"
+WAIT, DISCARD, REPLACE, REFUSE = "wait", "discard", "replace", "refuse"
 ON_CONFLICT = (WAIT, DISCARD, REPLACE)
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -32,17 +34,29 @@ def concurrency_gate(limit: str, most: int, on_conflict: str = WAIT) -> Gate:
     return ("c", limit, most, on_conflict)
 
 
+def rate_gate(limit: str, rate: Rate, burst: int, *, refuse: bool = False) -> Gate:
+    """At most so many starts in so much time, `burst` of them at once; `refuse`: what exceeds it is not sent at all."""
+    if refuse:
+        interval = math.ceil(rate.seconds * 1e6 / rate.count)
+        return ("R", limit, interval, interval * (burst - 1))
+    return ("r", limit, rate.interval, rate.interval * (burst - 1), rate.tolerance)
+
+
 class TaskGates:
     """The gates of one task's calls."""
 
     def __init__(
         self, task: str, signature: Signature, *, max_concurrency: int | None = None,
-        concurrency_key: KeySource | None = None, on_conflict: str = WAIT,
+        concurrency_key: KeySource | None = None, on_conflict: str = WAIT, rate_limit: Rate | None = None,
+        rate_limit_key: KeySource | None = None, rate_limit_burst: int | None = None, rate_limit_mode: str = WAIT,
     ) -> None:  # fmt: skip
         """Raises InvalidTask for a key that the signature cannot give."""
         self._task, self._most, self._on_conflict = task, max_concurrency, on_conflict
         self._key = concurrency_key and CallKey(task, "concurrency_key", concurrency_key, signature)
-        self._same = _pack(self._gates((), {})) if self._key is None else b""
+        self._rate, self._refuse = rate_limit, rate_limit_mode == REFUSE
+        self._rate_key = rate_limit_key and CallKey(task, "rate_limit_key", rate_limit_key, signature)
+        self._burst = rate_limit_burst or (rate_limit.count if rate_limit and self._refuse else 1)
+        self._same = b"" if self._key or self._rate_key else _pack(self._gates((), {}))
 
     def of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Field q of one call; InvalidArguments if one of its keys cannot be computed."""
@@ -53,6 +67,9 @@ class TaskGates:
         if self._most is not None:
             key = self._key(args, kwargs) if self._key else ""
             gates.append(concurrency_gate(limit_name(self._task, key), self._most, self._on_conflict))
+        if self._rate is not None:
+            limit = limit_name(self._task, self._rate_key(args, kwargs) if self._rate_key else "")
+            gates.append(rate_gate(limit, self._rate, self._burst, refuse=self._refuse))
         return gates
 
 
@@ -63,9 +80,12 @@ def pack_queue_gates(queues: Mapping[str, QueueOptions]) -> bytes:
 
 
 def _gates_of_queue(queue: str, options: QueueOptions) -> list[Gate]:
-    if options.max_concurrency is None:
-        return []
-    return [concurrency_gate(f"queue:{queue}", options.max_concurrency)]
+    gates: list[Gate] = []
+    if options.max_concurrency is not None:
+        gates.append(concurrency_gate(f"queue:{queue}", options.max_concurrency))
+    if options.rate_limit is not None:
+        gates.append(rate_gate(f"queue:{queue}", options.rate_limit, 1))
+    return gates
 
 
 def gates_in(packed: bytes) -> list[Gate]:

@@ -63,8 +63,13 @@ if next(due) then
 end
 
 local queue, suffix, looking
+local K = {index = index, due = due_key} -- and the keys of the queue at hand
+local micros = time[1] * 1000000 + time[2]
 local paused_tasks = members(NS .. 'paused:tasks')
 local queue_gates = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or {}
+-- @include schedule
+-- @include gcra
+-- @include rate
 -- @include gates
 -- @include hand_over
 local ready = members(ready_key)
@@ -72,7 +77,8 @@ for offset = 0, queues - 1 do
   local position = (tonumber(ARGV[8]) + offset) % queues + 1
   queue = ARGV[FIRST_QUEUE + position]
   if ready[queue] and not paused[queue] then
-    local lanes, _, _, sleepers, wake = keys_of(position)
+    local lanes, scheduled, messages, sleepers, wake = keys_of(position)
+    K.scheduled, K.messages, K.sleepers, K.wake = scheduled, messages, sleepers, wake
     for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
       if left <= 0 or bytes <= 0 or looks <= 0 then break end
       suffix = string.sub(lane, #prefix + 1)
@@ -105,4 +111,4 @@ if #groups == 0 then
   end
   if unparked > 0 or bytes <= 0 or looks <= 0 then next_due = now end -- there is more to look at
 end
-return {1, time[1] * 1000000 + time[2], next_due, groups}
+return {1, micros, next_due, groups}

@@ -15,6 +15,8 @@
 -- @include admit
 -- @include admit_each
 -- @include room
+-- @include gcra
+-- @include refusal
 -- @include held
 -- @include unpacked
 -- @include fields
@@ -56,6 +58,8 @@ local function drop(at)
   return true
 end
 
+local refusal = refused(first)
+if refusal then return {1, {}, refusal} end
 local new = count_new(first)
 local excess = length_of_queue(most - new) + new - most
 -- A write that changes nothing and that a full memory refuses, as it refuses every producer: what follows begins with
@@ -71,6 +75,9 @@ end
 write_ends()
 give_back(ended)
 write_activity()
-if new == 0 or excess <= 0 then return {1, gone, admit_each(first)} end
+if new == 0 or excess <= 0 then
+  take_rates()
+  return {1, gone, admit_each(first)}
+end
 local candidates = new <= most and find_oldest(math.min(excess, MOST_AT_ONCE)) or {}
 return {0, gone, excess + most - new, new, candidates}

@@ -3,7 +3,8 @@
 -- KEYS  lib/lane_keys.lua
 -- ARGV  lib/lane_keys.lua, the queue's maximum length or '', then the messages (lib/admit.lua)
 -- Returns a flat list of position, id for each message whose idempotency key belongs to another task; the others were
---         accepted now or are known already. Or {-1, tasks that wait, messages that are new}: those do not fit.
+--         accepted now or are known already. Or {-1, tasks that wait, messages that are new}: those do not fit;
+--         or {-2, position, ms}: that message's rate limit refuses it for so long.
 -- @include index
 -- @include clock
 -- @include wake
@@ -14,10 +15,15 @@
 -- @include admit
 -- @include admit_each
 -- @include room
+-- @include gcra
+-- @include refusal
+local refusal = refused(FIRST + 1)
+if refusal then return refusal end
 local most = tonumber(ARGV[FIRST])
 if most then
   local new = count_new(FIRST + 1)
   local length = length_of_queue(most - new)
   if new > 0 and length + new > most then return {-1, length, new} end
 end
+take_rates()
 return admit_each(FIRST + 1)

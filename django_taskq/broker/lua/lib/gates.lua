@@ -1,5 +1,6 @@
 -- What decides, message by message, whether a claim may hand it over. What may not run now leaves the lane, so that a
--- claim never looks at it again before it may. Needs `queue`, `suffix` (of the lane), `now`, `paused_tasks`, `queue_gates`.
+-- claim never looks at it again before it may. Needs what claim.lua says of the
+-- lane at hand (`queue`, `suffix`, `K`) and the time (`now`, `micros`), `paused_tasks` and `queue_gates`.
 local GO, CONFLICT, REPLACED = 0, 2, 3
 local MARK = 'replaced' -- in field z: a newer call has taken this one's place in the waiting list
 
@@ -54,6 +55,12 @@ local function examine(entry, fields)
   local gates = gates_of(fields)
   local verdict = crowded(gates, id, fields, sent)
   if verdict then return verdict ~= 'parked' and verdict or nil end
+  local due = wait_for_slots(gates, fields, micros)
+  if due then
+    set_value(fields, 'e', number(sent))
+    schedule(id, math.ceil(due / 1000), fields, now)
+    return nil
+  end
   for _, gate in ipairs(gates) do
     if gate[1] == 'c' then hold(gate[2], id, entry .. ' ' .. suffix) end
   end

@@ -1,0 +1,34 @@
+"""Tasks with limits, for workers of tests."""
+
+from __future__ import annotations
+
+import time
+
+from django_taskq import task
+from tests.worker.tasks import write
+
+PLACES = 2
+
+
+@task(rate_limit="100/s")
+def hundred_a_second(path: str) -> None:
+    write(path, event="start")
+
+
+@task(max_concurrency=PLACES, concurrency_key="{key}")
+def one_of_few(path: str, key: str, number: int, seconds: float = 0.02) -> int:
+    write(path, event="start", key=key, number=number)
+    time.sleep(seconds)
+    write(path, event="end", key=key, number=number)
+    return number
+
+
+@task(max_concurrency=1, on_conflict="replace", concurrency_key="{key}")
+def newest(path: str, key: str, number: int, seconds: float = 0.0) -> None:
+    write(path, event="start", key=key, number=number)
+    time.sleep(seconds)
+
+
+@task(rate_limit="2/h", rate_limit_mode="refuse", rate_limit_key="account:{account_id}")
+def rarely(account_id: int) -> int:
+    return account_id

@@ -1,0 +1,96 @@
+"""Limits across worker processes, by what tasks wrote down about themselves."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from django_taskq import RateLimited
+from django_taskq.exceptions import TaskFailed
+from tests.servers import wait_for
+from tests.worker import limited
+from tests.worker.conftest import Ledger
+
+if TYPE_CHECKING:
+    from tests.conftest import StartWorker
+
+TASKS = ["tests.worker.limited"]
+
+
+def most_within(moments: list[float], seconds: float) -> int:
+    """The most in any half-open window of that length."""
+    moments = sorted(moments)
+    return max(bisect.bisect_left(moments, start + seconds) - at for at, start in enumerate(moments))
+
+
+def most_at_once(lines: list[dict[str, Any]]) -> dict[str, int]:
+    """By key."""
+    running, most = Counter[str](), Counter[str]()
+    for line in sorted(lines, key=lambda line: float(line["at"])):
+        running[line["key"]] += 1 if line["event"] == "start" else -1
+        most[line["key"]] = max(most[line["key"]], running[line["key"]])
+    return most
+
+
+def test_three_workers_keep_one_rate(worker: StartWorker, ledger: Ledger) -> None:
+    workers = [worker("--threads", "4", tasks=TASKS) for _ in range(3)]
+    limited.hundred_a_second.delay_many([((ledger.path,), {})] * 1_000)
+    moments = sorted(line["at"] for line in ledger.wait(1_000, timeout=30))
+    print(most_within(moments, 1.0), moments[-1] - moments[0])
+    assert most_within(moments, 1.0) <= 100
+    assert 999 / (moments[-1] - moments[0]) >= 98
+    assert len({line["pid"] for line in ledger.read()}) > 1
+    assert workers
+
+
+def test_no_key_has_more_places_whoever_dies(worker: StartWorker, ledger: Ledger) -> None:
+    first, second = (worker("--threads", "4", "--processes", "2", tasks=TASKS) for _ in range(2))
+    calls = [((ledger.path, f"key{number % 3}", number), {}) for number in range(120)]
+    handles = limited.one_of_few.delay_many(calls)
+    ledger.wait(20)
+    for child in first.children()[:2]:
+        os.kill(child, signal.SIGKILL)
+    ledger.wait(60)
+    second.kill_tree()
+    assert sorted(handle.get(timeout=40) for handle in handles) == list(range(120))
+    lost = {line["number"] for line in ledger.events("start")} - {line["number"] for line in ledger.events("end")}
+    assert lost == set()  # each ran to its end, after a death once more
+    starts = Counter(line["number"] for line in ledger.events())
+    whole = [line for line in ledger.read() if starts[line["number"]] == 1]
+    assert max(most_at_once(whole).values()) <= limited.PLACES
+
+
+def test_only_the_newest_call_survives(worker: StartWorker, ledger: Ledger) -> None:
+    worker("--threads", "4", tasks=TASKS)
+    first = limited.newest.delay(ledger.path, "a", 0, seconds=0.5)
+    ledger.wait()
+    others = [limited.newest.delay(ledger.path, "a", number) for number in range(1, 6)]
+    others[-1].get(timeout=10)
+    first.get(timeout=10)
+    for replaced in others[:-1]:
+        with pytest.raises(TaskFailed, match="newer call"):
+            replaced.get(timeout=10)
+        assert replaced.status == "discarded"
+    assert [line["number"] for line in ledger.events()] == [0, 5]
+
+
+def test_a_call_beyond_the_rate_is_refused(broker: object) -> None:
+    for _ in range(2):
+        limited.rarely.delay(7)
+    with pytest.raises(RateLimited) as refusal:
+        limited.rarely.delay(account_id=7)
+    assert 0 < refusal.value.seconds <= 1_800
+    limited.rarely.delay(8)
+
+
+def test_what_waits_is_blocked_until_a_place_is_free(worker: StartWorker, ledger: Ledger) -> None:
+    worker("--threads", "8", tasks=TASKS)
+    handles = [limited.one_of_few.delay(ledger.path, "a", number, seconds=0.6) for number in range(3)]
+    ledger.wait(2)
+    wait_for(lambda: (handles[2].refresh(), handles[2].status)[1] == "blocked")
+    assert handles[2].get(timeout=10) == 2
