@@ -17,7 +17,7 @@ from django_taskq.broker.health import problems_of
 from django_taskq.conf import Settings, get_settings
 from django_taskq.exceptions import InvalidTask, TaskqError
 from django_taskq.middleware.base import is_capable, load_middleware
-from django_taskq.models import TaskResult
+from django_taskq.models import OutboxEntry, TaskResult
 from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
 from django_taskq.registry import all_tasks
 
@@ -38,6 +38,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> 
         *_check_middleware(),
         *_check_context_vars(settings),
         *_check_database(settings),
+        *_check_outbox(settings),
         *_check_alias(settings),
         *_check_caches(settings),
         *_check_task_defaults(settings),
@@ -135,6 +136,22 @@ def _check_database(settings: Settings) -> Iterator[CheckMessage]:
             hint='Add "django_taskq.router.TaskqRouter" to DATABASE_ROUTERS.',
             id="django_taskq.W002",
         )
+
+
+def _check_outbox(settings: Settings) -> Iterator[CheckMessage]:
+    for alias in settings.outbox_databases:
+        if alias not in django_settings.DATABASES:
+            yield Error(
+                f"TASKQ['OUTBOX_DATABASES'] names {alias!r}, which is not in DATABASES.",
+                hint=f"Use some of {', '.join(map(repr, django_settings.DATABASES))}.",
+                id="django_taskq.E003",
+            )
+        elif settings.outbox and not router.allow_migrate_model(alias, OutboxEntry):
+            yield Warning(
+                f"TASKQ['OUTBOX_DATABASES'] names {alias!r}, but a router forbids the outbox' table there.",
+                hint='Add "django_taskq.router.TaskqRouter" to DATABASE_ROUTERS, before routers that claim every app.',
+                id="django_taskq.W003",
+            )
 
 
 def _check_alias(settings: Settings) -> Iterator[CheckMessage]:

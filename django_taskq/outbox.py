@@ -21,6 +21,7 @@ from django.db.models.functions import Now
 from django_taskq.broker import Found, Submission, get_broker
 from django_taskq.broker import outbox as calls
 from django_taskq.conf import get_settings
+from django_taskq.core.message import Message
 from django_taskq.core.states import State
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import OutboxEntry, TaskResult
@@ -138,11 +139,16 @@ def find(id: bytes) -> Waiting | None:
     for alias in get_settings().outbox_databases:
         entry = OutboxEntry.objects.using(alias).filter(task_id=uuid.UUID(bytes=id)).first()
         if entry is not None:
-            try:
-                return Waiting(entry, decode(entry.call))
-            except msgspec.MsgspecError:
-                return None  # the relay says so on the row
+            return Waiting(entry, read(entry))
     return None
+
+
+def read(entry: OutboxEntry) -> Submission:
+    """What an entry says; what its columns say, where the call cannot be read."""
+    try:
+        return decode(entry.call)
+    except (msgspec.MsgspecError, ValueError):
+        return Submission(Message(entry.task_id.bytes, entry.task), entry.queue)
 
 
 def cancel(waiting: Waiting, reason: str = "cancelled") -> bool:

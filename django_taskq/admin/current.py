@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_taskq import outbox
 from django_taskq.broker import Broker, Found, get_broker
 from django_taskq.broker.broker import enqueued_at
 from django_taskq.broker.inspector import Inspector, RunningTask
@@ -21,7 +22,7 @@ from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import ENDED, State
 from django_taskq.exceptions import TaskqError
-from django_taskq.models import TaskResult
+from django_taskq.models import OutboxEntry, TaskResult
 from django_taskq.redaction import redact_json
 
 
@@ -61,7 +62,7 @@ def current(id: bytes) -> Current:
 def _ask(broker: Broker, id: bytes) -> Current:
     [found] = broker.find([id], patience=0.0)
     if found.state is None:
-        return Current()
+        return _unsent(id) if outbox.in_use() else Current()
     if found.outcome is not None:
         return Current(_of_outcome(found.outcome, id, _settled(found)), found.state)
     now = Current(_of_message(found, id), found.state, due=None if found.due is None else _moment(found.due / 1000))
@@ -72,6 +73,20 @@ def _ask(broker: Broker, id: bytes) -> Current:
         text = id_to_str(id)
         workers = Inspector(broker).workers()
         now.running = next((task for worker in workers for task in worker.running if task.id == text), None)
+    return now
+
+
+def _unsent(id: bytes) -> Current:
+    """A task that is still in the outbox."""
+    waiting = outbox.find(id)
+    if waiting is None:
+        return Current()
+    found, entry = waiting.found, waiting.entry
+    now = Current(_of_message(found, id), found.state, due=None if found.due is None else _moment(found.due / 1000))
+    if entry.state == OutboxEntry.State.REFUSED:
+        now.hint = _("Redis refused it, and it stays in the outbox: %(error)s") % {"error": entry.error}
+    else:
+        now.hint, now.command = _("It is in the outbox. A worker sends it."), "manage.py taskq_worker"
     return now
 
 

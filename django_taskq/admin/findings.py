@@ -14,6 +14,7 @@ from django_taskq.admin.look import Look
 from django_taskq.broker.inspector import QueueState
 from django_taskq.broker.statistics import Activity
 from django_taskq.conf import max_length_of
+from django_taskq.outbox import Backlog
 
 BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
 FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
@@ -33,9 +34,9 @@ class Finding(NamedTuple):
     command: str = ""
 
 
-def findings(look: Look, rates: Rates | None) -> list[Finding]:
+def findings(look: Look, rates: Rates | None, outboxes: Sequence[Backlog] = ()) -> list[Finding]:
     """Everything that is wrong, or one sentence that says that nothing is."""
-    found = [*_workers(look), *_queues(look), *_failures(rates), *_server(look)]
+    found = [*_workers(look), *_queues(look), *_failures(rates), *_server(look), *_outboxes(outboxes)]
     return sorted(found, key=lambda finding: finding.level != BAD) or [_fine(look)]
 
 
@@ -181,6 +182,19 @@ def _server(look: Look) -> list[Finding]:
     elif look.lag > UNRECORDED:
         text = _("%(count)s outcomes wait for the database. Is it away, or no worker running?")
         found.append(Finding(WARN, text % {"count": count(look.lag)}))
+    return found
+
+
+def _outboxes(outboxes: Sequence[Backlog]) -> list[Finding]:
+    found = []
+    for outbox in outboxes:
+        if outbox.oldest is not None and outbox.oldest > BEHIND:
+            text = _("The outbox of %(database)s is behind (calls: %(count)s); the oldest has waited for %(span)s.")
+            shown = {"database": outbox.database, "count": count(outbox.waiting), "span": brief(outbox.oldest)}
+            found.append(Finding(BAD, text % shown, "outbox", "manage.py taskq_worker"))
+        if outbox.refused:
+            text = _("Redis refused %(count)s calls in the outbox of %(database)s. They stay there.")
+            found.append(Finding(BAD, text % {"count": count(outbox.refused), "database": outbox.database}, "outbox"))
     return found
 
 

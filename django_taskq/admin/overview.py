@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.contrib import admin
+from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -26,6 +27,7 @@ from django_taskq.broker import get_broker
 from django_taskq.broker.statistics import Activity, Minute
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import Overview, TaskType
+from django_taskq.outbox import Backlog, backlogs
 
 TOP = 5  # rows of the small tables
 
@@ -42,7 +44,7 @@ class OverviewAdmin(LiveAdmin):
         rates = Rates(hour, now.at) if hour else None
         chosen = request.GET.get("span", "")
         chosen = chosen if chosen in SPANS else "1h"
-        found = [] if now.error else findings(now, rates)
+        found = [] if now.error else findings(now, rates, _outboxes())
         by_task = _by_task(history_of(get_broker()).tasks(hour)) if hour else {}
         urls = {page: seen(self, request, model) for page, model in TABS.items()}
         running = running_rows(now, task_urls(self, request))
@@ -78,6 +80,13 @@ class OverviewAdmin(LiveAdmin):
             for value, task in ranked[:TOP]
             if value
         ]
+
+
+def _outboxes() -> list[Backlog]:
+    try:
+        return shared(get_broker(), "outboxes", 5, backlogs)
+    except DatabaseError:
+        return []
 
 
 def _by_task(activities: Mapping[tuple[str, str], Activity]) -> dict[str, Activity]:

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.text import capfirst
 
-from django_taskq.models import DeadTask, Overview, Queue, TaskResult, TaskType, Worker
+from django_taskq.models import DeadTask, OutboxEntry, Overview, Queue, TaskResult, TaskType, Worker
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -24,6 +24,7 @@ TABS = {
     "task_types": TaskType,
     "dead": DeadTask,
     "results": TaskResult,
+    "outbox": OutboxEntry,
 }
 
 
@@ -44,8 +45,14 @@ class Tabbed(ModelAdmin):
         return [
             Tab(capfirst(str(model._meta.verbose_name_plural)), self.link(model), model is self.model)
             for model, page in pages
-            if page is not None and page.has_view_permission(request)
+            if page is not None
+            and page.has_view_permission(request)
+            and (not isinstance(page, Tabbed) or page.in_use())
         ]
+
+    def in_use(self) -> bool:
+        """Whether there can be anything to see: only then it has a tab."""
+        return True
 
     def link(self, model: type[Any], name: str = "changelist", *args: Any, query: str = "") -> str:
         """An address on this site; '' where the site has not registered the model."""
@@ -54,3 +61,7 @@ class Tabbed(ModelAdmin):
         except NoReverseMatch:
             return ""
         return f"{url}?{query}" if query else url
+
+
+def _is_wanted(page: ModelAdmin) -> bool:
+    return page.in_use() if isinstance(page, Tabbed) else True

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from django_taskq import outbox
 from django_taskq.api.auth import Actor
 from django_taskq.api.convert import attempts, redacted, utc
 from django_taskq.api.errors import ApiError, not_found
@@ -37,6 +38,8 @@ def show(actor: Actor, id: uuid.UUID) -> Task:
         task = _of_message(id, found)
     elif (record := find_record(id.bytes)) is not None:
         task = _of_record(record)
+    elif (waiting := outbox.find(id.bytes)) is not None:
+        task = _of_message(id, waiting.found)
     else:
         raise not_found(UNKNOWN, "unknown_task")
     if found.worker and (told := progress_of(broker.connections, broker.keys, found.worker, found.location)):

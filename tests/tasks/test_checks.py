@@ -74,6 +74,20 @@ def test_a_database_that_is_not_there_is_e003() -> None:
     assert "'default'" in str(message.hint)
 
 
+class NoOutbox:
+    def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool | None:
+        return False if model_name == "outboxentry" else None
+
+
+def test_databases_of_the_outbox_must_exist_and_have_its_table() -> None:
+    [message] = problems(TASKQ={"OUTBOX_DATABASES": ["default", "nowhere"]})
+    assert message.id == "django_taskq.E003"
+    assert "'nowhere'" in message.msg
+    assert problems(DATABASE_ROUTERS=[NoOutbox()]) == []
+    assert ids(problems(TASKQ={"OUTBOX": True}, DATABASE_ROUTERS=[NoOutbox()])) == ["django_taskq.W003"]
+    assert problems(TASKQ={"OUTBOX": True}) == []
+
+
 def test_an_alias_that_is_no_django_redis_cache_is_e004() -> None:
     assert ids(problems(TASKQ={"BROKER": "default"})) == ["django_taskq.E004"]
     caches = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}, "queue": {"BACKEND": REDIS_CACHE}}
