@@ -228,6 +228,8 @@ def _extracted(fields: dict[str, str]) -> otel.Context:
 
 
 def _span_context(fields: dict[str, str]) -> trace.SpanContext:
+    if not fields.get("traceparent"):
+        return trace.INVALID_SPAN_CONTEXT
     return trace.get_current_span(_w3c.extract(fields, otel.Context())).get_span_context()
 
 

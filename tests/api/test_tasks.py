@@ -164,15 +164,17 @@ def test_an_outcome_that_no_row_will_hold_is_shown_while_redis_has_it(api: Api, 
 
 
 def test_arguments_and_results_need_their_own_permission(caller: Callable[..., Api], broker: Broker) -> None:
-    outcome = succeeded(kwargs=b'{"to":"ada@example.com"}', result=b'"grace@example.com"')
+    outcome = succeeded(kwargs=b'{"to":"ada@example.com"}', result=b'"grace@example.com"', log="a line")
     record(outcome)
     waiting = remind.delay(7, due=datetime(2026, 12, 1).date())  # noqa: DTZ001
     reader = caller("view_taskresult")
     for id in (str(uuid.UUID(bytes=outcome.id)), waiting.id):
         shown = reader.get(f"tasks/{id}")
         assert shown.status == 200
-        assert not {"args", "kwargs", "result"} & set(shown.body)
-    assert caller("view_taskresult", "view_arguments").get(f"tasks/{waiting.id}").body["args"] == [7]
+        assert not {"args", "kwargs", "result", "log"} & set(shown.body)
+    allowed = caller("view_taskresult", "view_arguments")
+    assert allowed.get(f"tasks/{waiting.id}").body["args"] == [7]
+    assert allowed.get(f"tasks/{uuid.UUID(bytes=outcome.id)}").body["log"] == "a line"
 
 
 def test_what_cannot_be_read_is_shown_all_the_same(api: Api, broker: Broker) -> None:

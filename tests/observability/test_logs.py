@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
 from django_taskq import TaskFailed
+from django_taskq.broker import Broker
 from django_taskq.conf import read_settings
 from django_taskq.context import _current, current_request_id
 from django_taskq.core.outcome import decode_outcome
@@ -153,6 +155,11 @@ def test_messages_that_nobody_can_run_say_which_they_are(lines: io.StringIO) -> 
 @pytest.mark.parametrize("header", ["", "x", '{"traceparent":"00-0-0-0"}', '{"traceparent":7}', "{" * 9000])
 def test_a_trace_that_is_none_gives_no_id(header: str) -> None:
     assert trace_id_of({"trace": header}) == ""
+
+
+def test_every_field_has_its_row() -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    assert [name for name in (*FIELDS, "duration", "request_id") if f"`{name}`" not in page] == []
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
@@ -314,13 +321,17 @@ def test_through_a_worker_to_the_admin(worker: StartWorker, admin_client: Client
 
 
 @pytest.mark.django_db
-def test_who_may_not_see_arguments_sees_no_log(client: Client, django_user_model: Any) -> None:
+def test_who_may_not_see_arguments_sees_no_log(
+    client: Client, django_user_model: Any, capsys: pytest.CaptureFixture[str], broker: Broker
+) -> None:
     from django.contrib.auth.models import Permission
 
     from tests.records.outcomes import failed
     from tests.web.conftest import record
 
     record(failed(log="a line of the log"))
+    call_command("taskq_dead", "show", str(DeadTask.objects.get().task_id))
+    assert "\na line of the log\n" in capsys.readouterr().out
     user = django_user_model.objects.create_user("staff", password="x", is_staff=True)
     may = Permission.objects.filter(codename__in=("view_taskresult", "view_deadtask"))
     user.user_permissions.set(may)

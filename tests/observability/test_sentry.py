@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sentry_sdk
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
 from django_taskq import Discard, TaskFailed
@@ -22,7 +24,8 @@ from django_taskq.middleware.sentry import ORIGIN
 from django_taskq.signals import task_failed, worker_process_stopped
 from tests.observability import tasks
 from tests.observability.conftest import Use, batch_of, context_of, run
-from tests.servers import wait_for
+from tests.servers import ROOT, wait_for
+from tests.worker.inside import delivery_of, new_executor
 
 if TYPE_CHECKING:
     from tests.conftest import StartWorker
@@ -200,6 +203,25 @@ def test_dead_letters_that_never_ran_are_reported(items: Items) -> None:
     assert unknown["message"] == "shop.gone is a dead letter: unknown_task"
     assert (unknown["tags"]["taskq_reason"], unknown["tags"]["taskq_queue"]) == ("unknown_task", "mail")
     assert invalid["exception"]["values"][0]["type"] == "InvalidArguments"
+
+
+def test_the_workers_line_about_a_failure_is_no_second_event(items: Items) -> None:
+    """With Sentry's logging integration, which is on by default and makes events of errors in the log."""
+    start(integrations=[LoggingIntegration()])
+    executor = new_executor()
+    work: Any = executor.prepare(delivery_of(tasks.fails, "x", attempt=1))
+    settlement: Any = executor.failed(work, run(work.context, "x"))
+    settlement.then()
+    logging.getLogger("django_taskq.worker").error("something else")
+    assert [event.get("logger", "") for event in items("event")] == ["", "django_taskq.worker"]
+
+
+def test_every_tag_and_key_has_its_row(items: Items) -> None:
+    page = (ROOT / "docs" / "observability.md").read_text()
+    run(context_of(tasks.fails, attempt=1))
+    [event], [transaction] = items("event"), items("transaction")
+    names = {*event["tags"], *event["contexts"]["taskq"], transaction["contexts"]["trace"]["op"]}
+    assert {name for name in names if f"`{name}`" not in page} == set()
 
 
 def test_each_error_of_a_batch_is_reported_once(items: Items) -> None:
