@@ -20,7 +20,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # The packages of Debian that `test-services` works with.
 PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus
 
-.PHONY: help demo test test-apps test-services test-servers services check format bench chaos audit clean
+.PHONY: help demo test test-apps test-services test-servers services check format messages bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -77,6 +77,10 @@ check: $(VENV)/.dev  ## style, types and import layers
 format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+messages: $(VENV)/.dev  ## collect what is to be translated, and compile it; needs gettext
+	cd django_taskq && $(abspath $(BIN))/python ../manage.py makemessages --all --no-wrap --no-location
+	cd django_taskq && $(abspath $(BIN))/python ../manage.py compilemessages
 
 bench: $(VENV)/.demo  ## throughput, latency and memory, beside the floor; ARGS=--quick is short
 	$(BIN)/python -m benchmarks $(ARGS)

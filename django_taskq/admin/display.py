@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 SHOWN_JSON = 64 * 1024  # characters of a value that a page shows
 EMPTY = "-"
@@ -27,7 +28,20 @@ _MARKS = {
     "scheduled": "◷",
     "running": "▶",
 }
-# How an attempt may end -> the badge that it resembles. An attempt that was retried had failed.
+# How an attempt may end.
+_HOWS = {
+    "succeeded": gettext_lazy("succeeded"),
+    "failed": gettext_lazy("failed"),
+    "cancelled": gettext_lazy("cancelled"),
+    "expired": gettext_lazy("expired"),
+    "discarded": gettext_lazy("discarded"),
+    "running": gettext_lazy("running"),
+    "retry": gettext_lazy("retry"),
+    "timeout": gettext_lazy("timeout"),
+    "worker_lost": gettext_lazy("worker lost"),
+    "unknown_task": gettext_lazy("unknown task"),
+}
+# The badge that it resembles: an attempt that was retried had failed.
 _TONES = {name: name for name in _MARKS} | dict.fromkeys(("timeout", "worker_lost", "retry", "unknown_task"), "failed")
 
 
@@ -137,7 +151,7 @@ class Step:
 
     @property
     def label(self) -> SafeString:
-        return badge(self.tone, self.how.replace("_", " "))
+        return badge(self.tone, _HOWS.get(self.how, self.how.replace("_", " ")))
 
 
 def timeline(history: list[dict[str, Any]], enqueued: dt.datetime | None, last: dict[str, Any] | None) -> list[Step]:

@@ -150,7 +150,8 @@ def _named(queues: Sequence[QueueState]) -> dict[str, str]:
     """The first few by name, and what waits in all of them."""
     names = [queue.name for queue in queues[:NAMED]]
     if len(queues) > NAMED:
-        names.append(_("%(count)s more") % {"count": count(len(queues) - NAMED)})
+        more = len(queues) - NAMED
+        names.append(ngettext("%(count)s more", "%(count)s more", more) % {"count": count(more)})
     return {"names": ", ".join(names), "waiting": count(sum(queue.ready for queue in queues))}
 
 

@@ -1,0 +1,82 @@
+"""What ships in `locale/`: complete, compiled from what stands beside it, and read by the pages."""
+
+from __future__ import annotations
+
+import gettext
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from django.test import Client
+from django.utils import translation
+
+import django_taskq
+from tests.records.outcomes import failed, succeeded
+from tests.web.conftest import record
+from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene, page, words
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
+
+LOCALE = Path(django_taskq.__file__).parent / "locale"
+LANGUAGES = sorted(path.name for path in LOCALE.iterdir())
+ENTRY = re.compile(
+    r'^msgid ("(?:.*"\n")*.*")\n(?:msgid_plural ("(?:.*"\n")*.*")\n)?((?:msgstr(?:\[\d\])? "(?:.*"\n")*.*"\n?)+)',
+    re.MULTILINE,
+)
+TEXT = re.compile(r'msgstr(?:\[\d\])? ("(?:.*"\n")*.*")')
+PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}|</?\w+>")
+
+
+def unquoted(text: str) -> str:
+    joined = "".join(part[1:-1] for part in text.split("\n"))
+    return joined.replace('\\"', '"').replace("\\n", "\n").replace("\\\\", "\\")
+
+
+def catalogue(language: str) -> dict[str, tuple[str, list[str]]]:
+    """Text -> its plural, or '', and its translations."""
+    source = (LOCALE / language / "LC_MESSAGES" / "django.po").read_text(encoding="utf-8")
+    found = {}
+    for text, plural, translations in ENTRY.findall(source):
+        found[unquoted(text)] = (
+            unquoted(plural) if plural else "",
+            [unquoted(each) for each in TEXT.findall(translations)],
+        )
+    found.pop("")
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_text_has_a_translation_with_the_same_placeholders(language: str) -> None:
+    assert len(catalogue(language)) > 400
+    for text, (plural, translations) in catalogue(language).items():
+        for source, translated in zip([text, plural or text], translations, strict=False):
+            assert translated, text
+            assert sorted(PLACEHOLDER.findall(translated)) == sorted(PLACEHOLDER.findall(source)), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_compiled_is_what_stands_beside_it(language: str) -> None:
+    """Otherwise: `make messages`."""
+    with (LOCALE / language / "LC_MESSAGES" / "django.mo").open("rb") as file:
+        compiled = gettext.GNUTranslations(file)
+    for text, (plural, translations) in catalogue(language).items():
+        for number, translated in zip((1, 2), translations, strict=False):
+            found = compiled.ngettext(text, plural, number) if plural else compiled.gettext(text)
+            assert found == translated
+    assert "fuzzy" not in (LOCALE / language / "LC_MESSAGES" / "django.po").read_text(encoding="utf-8")
+
+
+@pytest.mark.django_db
+def test_pages_speak_german(admin: Client, scene: Scene, settings: SettingsWrapper) -> None:
+    settings.LANGUAGE_CODE = "de"
+    record(failed(), succeeded())
+    scene.shard.seed_waiting(3)
+    with translation.override("de"):
+        assert "Kein Worker lebt, und 3 Aufgaben warten." in words(page(admin, OVERVIEW))
+        assert "Warteschlange" in words(page(admin, QUEUES))
+        assert "manage.py taskq_worker" in words(page(admin, WORKERS))
+        assert "Aufgabentypen" in words(page(admin, TYPES))
+        assert "fehlgeschlagen" in words(page(admin, "/admin/django_taskq/taskresult/"))
+        assert "Nach Fehlerklasse" in words(page(admin, "/admin/django_taskq/deadtask/"))
