@@ -7,21 +7,34 @@ from django.contrib.admin import AdminSite
 from django_taskq.admin.dead import DeadTaskAdmin
 from django_taskq.admin.outbox import OutboxEntryAdmin
 from django_taskq.admin.overview import OverviewAdmin
+from django_taskq.admin.periodic import PeriodicTaskAdmin
 from django_taskq.admin.queues import QueueAdmin
 from django_taskq.admin.results import TaskResultAdmin
 from django_taskq.admin.task_types import TaskTypeAdmin
 from django_taskq.admin.tokens import ApiTokenAdmin
 from django_taskq.admin.workers import WorkerAdmin
-from django_taskq.models import ApiToken, DeadTask, OutboxEntry, Overview, Queue, TaskResult, TaskType, Worker
+from django_taskq.models import (
+    ApiToken,
+    DeadTask,
+    OutboxEntry,
+    Overview,
+    PeriodicTask,
+    Queue,
+    TaskResult,
+    TaskType,
+    Worker,
+)
 
 __all__ = [
-    "ApiTokenAdmin", "DeadTaskAdmin", "OutboxEntryAdmin", "OverviewAdmin", "QueueAdmin", "TaskResultAdmin",
+    "ApiTokenAdmin", "DeadTaskAdmin", "OutboxEntryAdmin", "OverviewAdmin", "PeriodicTaskAdmin", "QueueAdmin",
+    "TaskResultAdmin",
     "TaskTypeAdmin", "WorkerAdmin", "register",
 ]  # fmt: skip
 
 PAGES = {
     Overview: OverviewAdmin, Queue: QueueAdmin, Worker: WorkerAdmin, TaskType: TaskTypeAdmin,
-    DeadTask: DeadTaskAdmin, TaskResult: TaskResultAdmin, OutboxEntry: OutboxEntryAdmin, ApiToken: ApiTokenAdmin,
+    PeriodicTask: PeriodicTaskAdmin, DeadTask: DeadTaskAdmin, TaskResult: TaskResultAdmin,
+    OutboxEntry: OutboxEntryAdmin, ApiToken: ApiTokenAdmin,
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.text import capfirst
 
-from django_taskq.models import DeadTask, OutboxEntry, Overview, Queue, TaskResult, TaskType, Worker
+from django_taskq.models import DeadTask, OutboxEntry, Overview, PeriodicTask, Queue, TaskResult, TaskType, Worker
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -22,6 +22,7 @@ TABS = {
     "queues": Queue,
     "workers": Worker,
     "task_types": TaskType,
+    "periodic": PeriodicTask,
     "dead": DeadTask,
     "results": TaskResult,
     "outbox": OutboxEntry,

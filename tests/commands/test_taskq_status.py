@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartWorker
 
+pytestmark = pytest.mark.django_db
+
 
 def test_an_idle_project(broker: Broker) -> None:
     result = run("taskq_status")

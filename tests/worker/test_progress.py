@@ -21,6 +21,7 @@ from tests.worker import tasks
 from tests.worker.conftest import Ledger
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("task", [tasks.reports, tasks.reports_async])
 def test_progress_shows_while_the_task_runs(running: WorkerProcess, ledger: Ledger, task: Task[..., None]) -> None:
     handle = task.delay(ledger.path, ledger.gate, 30, 100, "resizing")
@@ -28,14 +29,15 @@ def test_progress_shows_while_the_task_runs(running: WorkerProcess, ledger: Ledg
     assert wait_for(lambda: handle.progress, 3) == Progress(30, 100, "resizing")
     [found] = [each for worker in Inspector(get_broker()).workers() for each in worker.running]
     assert (found.id, found.progress) == (handle.id, Progress(30, 100, "resizing"))
-    assert "[###.......]  30% resizing" in as_text(*look(get_broker()))
-    [worker] = json.loads(as_json(*look(get_broker())))["workers"]
+    assert "[###.......]  30% resizing" in as_text(look(get_broker()))
+    [worker] = json.loads(as_json(look(get_broker())))["workers"]
     assert worker["running"][0]["progress"] == {"current": 30.0, "total": 100.0, "text": "resizing"}
     ledger.open_gate()
     handle.get(timeout=3)
     assert handle.progress is None
 
 
+@pytest.mark.django_db
 def test_without_a_total_there_is_no_bar(running: WorkerProcess, ledger: Ledger) -> None:
     handle = tasks.reports.delay(ledger.path, ledger.gate, 1234)
     silent = tasks.holds.delay(ledger.path, ledger.gate)
@@ -44,7 +46,7 @@ def test_without_a_total_there_is_no_bar(running: WorkerProcess, ledger: Ledger)
     assert progress == Progress(1234)
     assert progress.share is None
     assert silent.progress is None
-    assert " 1234 " in as_text(*look(get_broker()))
+    assert " 1234 " in as_text(look(get_broker()))
     ledger.open_gate()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.management.base import CommandParser
 from django.db import DatabaseError
@@ -14,11 +15,13 @@ from django_taskq.broker.inspector import Inspector, Progress, QueueState, Runni
 from django_taskq.conf import get_settings, max_length_of
 from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.management.command import TaskqCommand, at_least
+from django_taskq.management.periodic import facts, look_at_periodic, periodic_table
 from django_taskq.management.table import span, table
 from django_taskq.outbox import Backlog, backlogs
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
+    from django_taskq.periodic.status import Status
 
 BAR = 10  # characters
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
@@ -43,12 +46,12 @@ class Command(TaskqCommand):
         """Looks once, or again and again."""
         broker, as_text_or_json = get_broker(), as_json if options["json"] else as_text
         if options["watch"] is None:
-            self.stdout.write(as_text_or_json(*look(broker)))
+            self.stdout.write(as_text_or_json(look(broker)))
             return
         try:
             while True:
                 try:
-                    text = as_text_or_json(*look(broker))
+                    text = as_text_or_json(look(broker))
                 except BrokerUnavailable as error:
                     text = json.dumps({"error": str(error)}) if options["json"] else str(error)
                 self._show(text, apart=not options["json"])
@@ -63,11 +66,23 @@ class Command(TaskqCommand):
         self.stdout.flush()
 
 
-def look(broker: Broker) -> tuple[float, int, list[QueueState], list[WorkerState], list[Backlog]]:
-    """The time on Redis' clock in epoch seconds, outcomes that are not recorded yet, queues, workers, outboxes."""
+class Seen(NamedTuple):
+    """What there is to show."""
+
+    now: float  # on Redis' clock, epoch seconds
+    lag: int  # outcomes that are not recorded yet
+    queues: list[QueueState]
+    workers: list[WorkerState]
+    outboxes: list[Backlog]
+    periodic: list[Status] | None  # None where the database cannot be asked
+
+
+def look(broker: Broker) -> Seen:
+    """One look at Redis and the database; raises what Redis raises."""
     inspector = Inspector(broker)
     now, lag = broker.time(), broker.recorder_lag()
-    return now, lag, inspector.queues(get_settings().queues), inspector.workers(), _backlogs()
+    queues, workers = inspector.queues(get_settings().queues), inspector.workers()
+    return Seen(now, lag, queues, workers, _backlogs(), look_at_periodic(now))
 
 
 def _backlogs() -> list[Backlog]:
@@ -78,8 +93,9 @@ def _backlogs() -> list[Backlog]:
         return []
 
 
-def as_json(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState], outboxes: list[Backlog]) -> str:
+def as_json(seen: Seen) -> str:
     """Everything, with the field names of the inspector."""
+    now, lag, queues, workers, outboxes, periodic = seen
     return json.dumps(
         {
             "time": now,
@@ -89,6 +105,7 @@ def as_json(now: float, lag: int, queues: list[QueueState], workers: list[Worker
             "workers": [
                 worker._asdict() | {"running": [_running(task) for task in worker.running]} for worker in workers
             ],
+            "periodic": None if periodic is None else [facts(status) for status in periodic],
         }
     )
 
@@ -97,8 +114,9 @@ def _running(task: RunningTask) -> dict[str, Any]:
     return task._asdict() | {"progress": None if task.progress is None else task.progress._asdict()}
 
 
-def as_text(now: float, lag: int, queues: list[QueueState], workers: list[WorkerState], outboxes: list[Backlog]) -> str:
-    """Three tables, and what is missing where one is empty."""
+def as_text(seen: Seen) -> str:
+    """Four tables, and what is missing where one is empty."""
+    now, lag, queues, workers, outboxes, periodic = seen
     of_queues = table(
         ("QUEUE", "READY", "RUNNING", "SCHEDULED", "OLDEST", "NEXT DUE", ""),
         [
@@ -133,6 +151,7 @@ def as_text(now: float, lag: int, queues: list[QueueState], workers: list[Worker
         right=(3, 4),
     )  # fmt: skip
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
+    parts.append(periodic_table(periodic or [], dt.datetime.fromtimestamp(now, dt.UTC)))
     parts += [_unrecorded(lag, workers), *map(_unsent, outboxes)]
     return "\n\n".join(part for part in parts if part)
 
