@@ -16,6 +16,7 @@ from django_taskq.redaction import redact_text
 
 FIELDS = ("task", "task_id", "queue", "attempt", "worker", "trace_id")
 LONGEST_LINE = 2_000  # characters
+LEAST_SHARE = 2_000  # bytes for each call of a batch
 
 _TRACE_ID = re.compile(r'"traceparent"\s*:\s*"[0-9a-f]{2}-([0-9a-f]{32})-').search
 
@@ -89,6 +90,14 @@ class KeptLog:
         self._bytes = bounds.bytes
         self._lines: deque[str] = deque(maxlen=bounds.lines)
         self._count = 0
+        self._texts: dict[tuple[int, int], str] = {}  # of a batch each call asks for the same
+
+    def share(self, calls: int) -> None:
+        """From now on it is kept with so many calls of a batch, and all of them together have the bytes of the setting.
+
+        Each has 2,000 at least, or what the setting allows.
+        """
+        self._bytes = min(self._bytes, max(LEAST_SHARE, self._bytes // calls))
 
     def add(self, record: logging.LogRecord) -> None:
         """One record, which may be several lines."""
@@ -102,7 +111,12 @@ class KeptLog:
 
     def text(self, most: int | None = None) -> str:
         """What is kept, at most so many bytes (as the setting says), as text that can be stored; secrets redacted."""
-        left = self._bytes if most is None else min(most, self._bytes)
+        bound, count = self._bytes if most is None else min(most, self._bytes), self._count
+        if (bound, count) not in self._texts:
+            self._texts[bound, count] = self._made(bound)
+        return self._texts[bound, count]
+
+    def _made(self, left: int) -> str:
         kept: list[str] = []
         for line in reversed(list(self._lines)):
             clean = redact_text(line).encode("utf-8", "backslashreplace")

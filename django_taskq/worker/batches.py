@@ -82,6 +82,8 @@ def conclude_batch(
 ) -> list[Settlement]:
     """How each call ends."""
     settlements: list[Settlement] = []
+    if work.context.log is not None:
+        work.context.log.share(len(work.works))
     for each, (own_result, own_error) in zip(work.works, ends_of(work.calls, result, error), strict=True):
         each.context.place, each.context.log = work.context.place, work.context.log  # of them all
         if isinstance(own_error, InvalidBatchResult):  # another attempt would do the same work and return the same

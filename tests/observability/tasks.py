@@ -16,6 +16,8 @@ from django_taskq.middleware.request_id import current_request_id
 from django_taskq.signals import worker_process_started
 
 logger = logging.getLogger("tests.observability")
+if "TASKQ_TEST_SETTINGS" in os.environ:  # in a worker, whose root logger is at WARNING
+    logger.setLevel(logging.INFO)
 
 
 @task

@@ -201,6 +201,18 @@ def test_what_cannot_be_stored_or_formatted_is_kept_as_something_that_can() -> N
     assert log.text() == "<a record of shop that cannot be formatted>"
 
 
+def test_the_calls_of_a_batch_share_the_bytes() -> None:
+    log = KeptLog(LogBounds(bytes=10_000))
+    for _ in range(100):
+        log.add(logging.LogRecord("shop", logging.INFO, "", 1, "x" * 200, None, None))
+    assert 9_000 < len(log.text()) < 10_100
+    log.share(4)
+    assert 2_000 < len(log.text()) < 2_600
+    log.share(1000)
+    assert 1_700 < len(log.text()) < 2_100
+    assert log.text() is log.text()
+
+
 def test_secrets_are_redacted() -> None:
     assert kept("password=hunter2")[0].endswith("password=[redacted]")
 
@@ -303,13 +315,18 @@ def test_an_attempt_of_a_version_that_kept_no_log_is_read(use: Use) -> None:
 def test_through_a_worker_to_the_admin(worker: StartWorker, admin_client: Client) -> None:
     process = worker("--threads", "2", tasks=["tests.observability.tasks"], taskq={"CAPTURE_LOGS": "INFO"})
     hostile = "<script>alert(1)</script> token=hunter2"
+    many = tasks.takes_many.delay_many([((0,), {}), ((1,), {})])
     failed, good = tasks.fails.delay("x"), tasks.works_loudly.delay(hostile)
     assert good.get(timeout=15) is None
     with pytest.raises(TaskFailed):
         failed.get(timeout=15)
-    wait_for(lambda: TaskResult.objects.count() == 2 and DeadTask.objects.exists())
+    wait_for(lambda: TaskResult.objects.count() == 4 and DeadTask.objects.count() == 2)
     assert process.terminate() == 0
-    result, dead = TaskResult.objects.get(status="succeeded"), DeadTask.objects.get()
+    result, dead = TaskResult.objects.get(pk=good.id), DeadTask.objects.get(task_id=failed.id)
+    even, odd = (TaskResult.objects.get(pk=handle.id) for handle in many)
+    assert "INFO tests.observability 2 calls" in even.log
+    assert "2 calls" in odd.attempts_history[0]["log"]
+    assert "1 calls" in odd.log
     assert "WARNING tests.observability <script>alert(1)</script> token=[redacted]" in result.log
     assert dead.log.endswith("about to fail")
     assert [attempt["log"].endswith("about to fail") for attempt in dead.attempts_history] == [True, True]

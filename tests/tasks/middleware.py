@@ -112,4 +112,5 @@ def with_headers(given: Any) -> Any:
 
 
 reserved, numeric, no_dict = with_headers({"trace": "1"}), with_headers({"x": 1}), with_headers(["x"])
+prefixed = with_headers({"context:x": "1"})
 not_callable = 7

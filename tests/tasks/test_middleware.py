@@ -168,7 +168,12 @@ def test_fates_are_those_that_the_worker_decides() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("reserved", "'trace' is reserved"), ("numeric", "'x': 1 is not a string"), ("no_dict", "must return a dict")],
+    [
+        ("reserved", "'trace' is reserved"),
+        ("prefixed", "'context:x' is reserved"),
+        ("numeric", "'x': 1 is not a string"),
+        ("no_dict", "must return a dict"),
+    ],
 )
 def test_headers_that_are_none_are_refused(
     broker: Broker, taskq_settings: SettingsWrapper, name: str, text: str
