@@ -62,6 +62,7 @@ WSGI_APPLICATION = "testproject.wsgi.application"
 
 # The engines of django-prometheus are Django's own, and count: its /metrics shows queries and cache hits.
 DATABASES = {"default": metered(database(os.environ.get("DATABASE_URL", f"sqlite:///{DATA_DIR / 'db.sqlite3'}")))}
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 CACHES: dict[str, Any] = {"default": {"BACKEND": "django_prometheus.cache.backends.locmem.LocMemCache"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -27,6 +27,7 @@ if "TASKQ_TEST_SETTINGS" in os.environ:
     DATABASES = {"default": {**DATABASES["default"], "ENGINE": engine}}
     MIDDLEWARE: list[str] = []
     ROOT_URLCONF = "tests.sampleapp.urls"
+SESSION_ENGINE = "django.contrib.sessions.backends.db"  # of requests, whose queries are counted
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from django_taskq.broker.workers import Beat, Workers
 from django_taskq.metrics import cluster
 from tests.metrics.scrape import collected
 from tests.sampleapp.tasks import add
-from tests.servers import RedisServer
+from tests.servers import ROOT, RedisServer
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -119,6 +121,22 @@ def test_registering_asks_nobody_and_may_be_repeated(settings: SettingsWrapper) 
     producer.set_counter(counter)
     assert time.monotonic() - began < 0.5
     assert len(registry._collector_to_names) == 2
+
+
+def test_whoever_does_not_ask_for_them_imports_nothing() -> None:
+    program = """
+import sys
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_taskq"])
+import django
+django.setup()
+import django_taskq.management.commands.taskq_worker, django_taskq.management.commands.taskq_health
+print([name for name in sys.modules if "prometheus" in name or name.startswith("django_taskq.metrics")])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def test_the_default_registry_has_them_in_a_project_with_django_prometheus() -> None:

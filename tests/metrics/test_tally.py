@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
+from multiprocessing import Pipe
 
 from django_taskq.broker.deliveries import Delivery, Lane, Settlement, bury, complete, release, retry
+from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.tally import BOUNDS, MOST_TASKS, Increments, Tally
 
 LANE = Lane("{taskq}:queue:mail:0", b"mail:0", "mail", 0)
@@ -88,6 +91,33 @@ def test_parts_are_small_and_add_up_to_the_whole() -> None:
         total.merge(pickle.loads(piece))
     assert (total.sent, total.dead, total.reclaimed) == (whole.sent, whole.dead, 7)
     assert {s: e.states for s, e in total.ended.items()} == {s: e.states for s, e in whole.ended.items()}
+
+
+def test_a_supervisor_that_does_not_listen_holds_up_nobody_and_misses_nothing() -> None:
+    ours, theirs = Pipe()
+    reporter, sent, full = Reporter(ours), 0, 0
+    for number in range(1000):
+        tally = Tally()
+        for task in range(100):
+            tally.sent(f"{'x' * 100}{task}", f"queue{number}")
+        began = time.monotonic()
+        reporter.count(tally.take())
+        assert time.monotonic() - began < 1
+        sent += 100
+        full += bool(reporter._unsent.sent)
+    assert full > 500
+    total = Increments()
+    while theirs.poll(0):
+        word, part = theirs.recv()
+        assert word == "counted"
+        total.merge(part)
+    reader = threading.Thread(
+        target=lambda: [total.merge(theirs.recv()[1]) for _ in iter(lambda: theirs.poll(1), False)]
+    )
+    reader.start()
+    reporter.count(Increments(), last=True)
+    reader.join()
+    assert sum(total.sent.values()) == sent
 
 
 def test_what_is_taken_is_not_taken_again() -> None:

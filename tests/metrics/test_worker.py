@@ -32,7 +32,8 @@ METERED = ("--metrics-port", "0")
 
 
 def test_all_processes_are_one_scrape_and_counters_survive_them(worker: StartWorker, tmp_path: Path) -> None:
-    process = worker(*METERED, "--processes", "2", "--threads", "2", tasks=["tests.worker.tasks"])
+    options = ("--processes", "2", "--threads", "2", "--max-tasks", "20")  # processes are replaced meanwhile
+    process = worker(*METERED, *options, tasks=["tests.worker.tasks"])
     port = port_of(process)
     add.delay_many([((1, 2), {})] * 50)
     fail.delay()
@@ -57,8 +58,9 @@ def test_all_processes_are_one_scrape_and_counters_survive_them(worker: StartWor
     assert 0.3 <= seen("taskq_task_duration_seconds_sum", task=f"{name}async_sleep") < 1
     assert seen("taskq_task_duration_seconds_bucket", task=f"{name}async_sleep", le="0.25") == 0
     assert seen("taskq_task_duration_seconds_bucket", task=f"{name}async_sleep", le="1.0") == 1
-    assert seen("taskq_workers", state="running") == 2
-    assert seen("taskq_worker_processes", state="running") == 2
+    wait_for(lambda: scrape(port)("taskq_workers", state="running") == 2)
+    wait_for(lambda: scrape(port)("taskq_worker_processes", state="running") == 2)
+    assert "makes way for a new one" in process.output()
     assert seen("taskq_redis_up") == 1
     assert seen("process_resident_memory_bytes") > 1e7
     assert seen("taskq_worker_resident_memory_bytes", process="task") > 1e7
@@ -66,13 +68,15 @@ def test_all_processes_are_one_scrape_and_counters_survive_them(worker: StartWor
     names = {sample.name for sample in seen.all}
     assert not [name for name in families if not any(sample.startswith(name) for sample in names)]
 
+    sleep.using(hard_timeout=0.2, max_retries=0).delay(30.0)
+    wait_for(lambda: scrape(port)("taskq_dead_total", reason="hard_timeout") == 1)
     sleep.delay_many([((30.0,), {})] * 2)
     wait_for(lambda: scrape(port)("taskq_worker_busy_ratio") == 0.5)
     for pid in task_processes(process):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: scrape(port)("taskq_reclaimed_total") >= 2, message=lambda: process.output())
     after = scrape(port)
-    assert after("taskq_tasks_processed_total") == 57
+    assert after("taskq_tasks_processed_total") == 58
     assert after("taskq_worker_cpu_seconds_total") >= seen("taskq_worker_cpu_seconds_total")
     process.kill_tree()
 

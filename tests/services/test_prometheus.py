@@ -130,6 +130,7 @@ def test_every_series_is_there(prometheus: Prometheus) -> None:
     assert {name.rpartition(".")[2] for name in by_task} == TASKS
     assert prometheus.query("django_http_requests_total_by_method_total{job='web'}")
     assert prometheus.query("django_db_execute_total{job='web'} > 0")
+    assert prometheus.query("django_cache_get_total{job='web'} > 0")
 
 
 def test_the_rules_are_evaluated_without_errors_and_recorded(prometheus: Prometheus) -> None:
