@@ -25,12 +25,11 @@ def __getattr__(name: str) -> Any:
 
         return TaskqBackend
     try:
-        from django_taskq.backend import backport
+        return import_module("django_taskq.backend.backport").TaskqBackend
     except ModuleNotFoundError as error:
         raise ImproperlyConfigured(
             f"Django {django.get_version()} has no django.tasks. Install its backport: pip install django-tasks"
         ) from error
-    return backport.TaskqBackend
 
 
 def start() -> None:

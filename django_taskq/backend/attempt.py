@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
-from django_taskq.backend import results
+from django_taskq.backend import lookup, results
 from django_taskq.backend.codec import plain
 from django_taskq.core.states import State
 from django_taskq.exceptions import ResultError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from django_taskq.context import TaskContext
 
 logger = logging.getLogger("django_taskq.worker")
+
+REMEMBERED = 10_000
+told: set[str] = set()  # ids of tasks whose end was announced here, and is settled a moment later in this process
 
 
 def run(task: AdaptedTask, context: TaskContext, *args: Any, **kwargs: Any) -> Any:
@@ -68,7 +71,7 @@ class Attempt:
         known.start(context.worker, timezone.now())
         alias = known.origin.alias or task.alias
         self.result = results.result_of(framework, task, known, alias)
-        self.sender = type(framework.backends[alias]) if alias in framework.backends.settings else task.framework
+        self.sender = lookup.sender_of(task, alias)
         self.first = (framework.context_class(task_result=self.result),) if task.passes_context else ()
 
     def checked(self, value: Any) -> Any:
@@ -93,11 +96,16 @@ class Attempt:
         interruption = getattr(place, "interruption", None)
         if interruption is not None and isinstance(error, asyncio.CancelledError):
             error = interruption()
-        if fate_of(self._context, error) == "retried":
+        fate = fate_of(self._context, error)
+        if fate == "retried":
             return False
         failure = describe(error)
         found = results.error_of(self._task.framework, failure.error_class, failure.traceback)
         self._ended(self._task.framework.status.FAILED, errors=[*self.result.errors, found])
+        if fate != "discarded":  # which no signal of ours follows
+            if len(told) >= REMEMBERED:  # of settlements that were void
+                told.clear()
+            told.add(self.result.id)
         return True
 
     def _ended(self, status: Any, **values: Any) -> None:

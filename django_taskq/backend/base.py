@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -11,22 +10,16 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
-from django_taskq import outbox, producer, registry
-from django_taskq.backend import finder, results
+from django_taskq import producer, registry
+from django_taskq.backend import ends, finder, lookup, results  # noqa: F401 - `ends` listens
 from django_taskq.backend.adapted import AdaptedTask, adapt
 from django_taskq.backend.framework import Framework
 from django_taskq.backend.options import ALLOWED, options_of, problems_of
-from django_taskq.broker import Broker, get_broker
 from django_taskq.conf import get_settings
-from django_taskq.core.ids import id_from_str
-from django_taskq.core.states import State
-from django_taskq.exceptions import BrokerUnavailable, InvalidTask
+from django_taskq.exceptions import InvalidTask
 from django_taskq.options import TaskOptions, parse, resolve
-from django_taskq.records import find_record
-from django_taskq.worker.clock import Clock
 
 _CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
-_CLOCK_TRUSTED = 10.0  # seconds
 
 registry.set_finder(finder.find)
 
@@ -86,7 +79,7 @@ class Backend:
         """
         self.validate_task(task)
         adapted = self._adapted(task)
-        enqueued = int(_redis_time() * 1000)
+        enqueued = int(lookup.redis_time() * 1000)
         handle = producer.send(self._route(adapted, task, enqueued), tuple(args), dict(kwargs))
         result = self.framework.make_result(
             task=task, id=handle.id, status=self.framework.status.READY, enqueued_at=results.moment(enqueued / 1000),
@@ -121,35 +114,13 @@ class Backend:
 
     def get_result(self, result_id: str) -> Any:
         """What became of a task: from Redis, from the records once that has forgotten it, or from the outbox."""
-        known = self._known(result_id)
+        known = lookup.known(result_id)
         if known is None or known.origin.alias != self.alias:
             raise self.framework.missing_result(result_id)
         task = registry.find(known.task)
         if not isinstance(task, AdaptedTask):
             raise self.framework.missing_result(f"{result_id}: there is no task {known.task} any more")
         return results.result_of(self.framework, task, known, self.alias)
-
-    def _known(self, result_id: str) -> results.Known | None:
-        try:
-            id = id_from_str(result_id)
-        except ValueError:
-            return None
-        found = get_broker().find([id])[0]
-        if found.state is None:
-            row = find_record(id)
-            if row is not None:
-                return results.of_record(row)
-            waiting = outbox.find(id)
-            # While we looked it may have gone from there to Redis.
-            found = waiting.found if waiting is not None else get_broker().find([id])[0]
-        if found.outcome is not None:
-            return results.of_outcome(found.outcome) if found.outcome.task else None
-        if found.message is None or found.state is None:
-            return None
-        known = results.of_message(found.message, found.queue, found.priority, found.state)
-        if found.state is State.RUNNING:  # since a moment ago, perhaps: its worker starts what it is given
-            known.start(found.worker, results.moment(_redis_time() - found.held_for / 1000))
-        return known
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -173,29 +144,3 @@ class Backend:
                 if not isinstance(registry.find(str(name)), AdaptedTask)
             ]
         return [Error(f"{problem}.", hint="See docs/django-tasks.md.", id="django_taskq.E008") for problem in found]
-
-
-class _RedisClock:
-    """Redis' clock, as this process knows it: asked for now and then."""
-
-    def __init__(self) -> None:
-        self.clock, self.until = Clock(), 0.0
-        self.broker: Broker | None = None
-
-
-_clock = _RedisClock()
-
-
-def _redis_time() -> float:
-    """Now on Redis' clock, in epoch seconds; on this machine's when Redis has not been reached yet."""
-    broker, sent = get_broker(), time.monotonic()
-    if _clock.broker is not broker or sent >= _clock.until:
-        try:
-            seconds, micros = broker.connections.execute("TIME")
-        except BrokerUnavailable:
-            _clock.broker, _clock.until = broker, sent + _CLOCK_TRUSTED
-            return _clock.clock.now()
-        received = time.monotonic()
-        _clock.clock.set(int(seconds) + int(micros) / 1e6, received, received)  # rather too early than too late
-        _clock.broker, _clock.until = broker, sent + _CLOCK_TRUSTED
-    return _clock.clock.now()

@@ -181,8 +181,8 @@ def test_only_declared_tasks_of_the_project_are_found(monkeypatch: pytest.Monkey
     ):
         assert registry.find(name) is None
     assert "antigravity" not in imported
-    assert registry.find("tests.backend.elsewhere.found") is not None
-    assert imported[-1] == "tests.backend.elsewhere"
+    assert registry.find("tests.backend.unimported.found") is not None
+    assert imported[-1] == "tests.backend.unimported"
     count = len(imported)
     assert registry.find("tests.x.y") is None
     assert len(imported) == count, "not looked for again at once"

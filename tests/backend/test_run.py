@@ -10,6 +10,10 @@ from django.utils import timezone
 
 from django_taskq import get_task
 from django_taskq.backend import TaskqBackend
+from django_taskq.backend.results import Origin
+from django_taskq.broker import Broker, Submission
+from django_taskq.core.ids import id_to_str, new_id
+from django_taskq.core.message import Message
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from tests.backend import tasks
 from tests.backend.api import Status
@@ -130,6 +134,19 @@ def test_what_runs_is_running_and_what_is_cancelled_has_failed(crew: Crew, heard
     waiting.refresh()
     assert waiting.status == Status.FAILED
     assert waiting.errors[0].exception_class is TaskCancelled
+    assert [result.id for name, _, _, result in heard if name == "finished"] == [sent.id, waiting.id]
+    assert heard[-1][1:3] == (TaskqBackend, Status.FAILED)
+
+
+def test_arguments_that_do_not_fit_fail_at_once(crew: Crew, heard: Heard, broker: Broker) -> None:
+    """Nobody sends them through a backend; another producer may, or the function has changed."""
+    message = Message(new_id(), tasks.add.module_path, args=b"[1, 2, 3]", origin=Origin("default").encoded())
+    broker.enqueue([Submission(message, "default")])
+    result = wait_for(lambda: (found := tasks.add.get_result(id_to_str(message.id))).is_finished and found, 5)
+    assert (result.status, result.attempts) == (Status.FAILED, 0)
+    assert result.errors[0].exception_class is TypeError
+    wait_for(lambda: heard, 5)
+    assert heard.names() == ["finished FAILED"]
 
 
 def test_a_decorator_may_fill_in_parameters(crew: Crew) -> None:
