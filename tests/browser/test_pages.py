@@ -13,6 +13,7 @@ from tests.browser.sights import empty_pages, fill
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from playwright.sync_api import Page
+    from pytest_django.fixtures import SettingsWrapper
 
     from tests.browser.conftest import Open
     from tests.web.scene import Scene
@@ -55,4 +56,28 @@ def test_pages_with_something_to_show(open_page: Open, scene: Scene, admin_user:
 def test_pages_with_nothing_to_show(open_page: Open, scene: Scene) -> None:
     page = open_page()
     found = [fault for url in empty_pages() for fault in faults(page, url)]
+    assert not found, "\n".join(found)
+
+
+READ_FROM_THE_LEFT = """
+    [...document.querySelectorAll('.tq-id, .tq-time, .tq-span, .tq-code')]
+        .filter((element) => element.textContent.trim() && getComputedStyle(element).direction !== 'ltr')
+        .map((element) => element.outerHTML.slice(0, 100))
+"""
+
+
+def test_pages_from_right_to_left(open_page: Open, scene: Scene, admin_user: User, settings: SettingsWrapper) -> None:
+    """In Hebrew, into which nothing of ours is translated: ids, times, spans and code still read as they are."""
+    settings.LANGUAGE_CODE = "he"
+    sights = fill(scene, admin_user)
+    page, found = open_page(), []
+    for url in sights.urls:
+        sights.beat()
+        page.goto(url)
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.dir") == "rtl"
+        found += [f"{url} reads the wrong way: {element}" for element in page.evaluate(READ_FROM_THE_LEFT)]
+        for size in (WIDE, PHONE):
+            page.set_viewport_size(size)  # type: ignore[arg-type]
+            found += [f"{url} {size['width']} sticks out: {element}" for element in sticks_out(page)]
     assert not found, "\n".join(found)
