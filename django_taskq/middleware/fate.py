@@ -16,7 +16,7 @@ _FATES: dict[str, Fate] = {"retry": "retried", "bury": "failed", "discard": "dis
 def meant_by(context: TaskContext, error: BaseException) -> BaseException:
     """What interrupted a coroutine, which itself has seen a CancelledError: a TaskTimeout or TaskCancelled."""
     interruption: type[BaseException] | None = getattr(context.place, "interruption", None)
-    if interruption is None or not isinstance(error, asyncio.CancelledError):
+    if interruption is None or not issubclass(type(error), asyncio.CancelledError):
         return error
     return interruption().with_traceback(error.__traceback__)
 

@@ -162,15 +162,18 @@ def _text(raw: bytes) -> str:
 
 def _is_reported(error: BaseException, fate: Fate, *, every_attempt: bool) -> bool:
     """A task that asks to be tried again, that ends itself or that was cancelled has no error."""
-    return fate == "failed" or (every_attempt and fate == "retried" and not isinstance(error, Retry))
+    return fate == "failed" or (every_attempt and fate == "retried" and not issubclass(type(error), Retry))
 
 
 def _report(error: BaseException, task: str) -> None:
-    options = sentry_sdk.get_client().options
-    event, hint = event_from_exception(error, client_options=options, mechanism={"type": "taskq", "handled": False})
-    if isinstance(error, TaskTimeout):  # raised wherever the task happened to be: that is no kind of failure
-        event["fingerprint"] = ["taskq", "TaskTimeout", task]
-    sentry_sdk.capture_event(event, hint=hint)
+    options, mechanism = sentry_sdk.get_client().options, {"type": "taskq", "handled": False}
+    try:
+        event, hint = event_from_exception(error, client_options=options, mechanism=mechanism)
+        if issubclass(type(error), TaskTimeout):  # raised wherever the task happened to be: that is no kind of failure
+            event["fingerprint"] = ["taskq", "TaskTimeout", task]
+        sentry_sdk.capture_event(event, hint=hint)
+    except BaseException as fault:  # noqa: BLE001 - a foreign exception may raise anything when it is looked at
+        sentry_sdk.capture_message(f"{task} failed with an error that cannot be described ({type(fault)})", "error")
 
 
 def _dead_letter(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any, **_: Any) -> None:

@@ -13,6 +13,7 @@ The message carries its creation context in the header `trace`: the fields of th
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ logger = logging.getLogger(__name__)
 HEADER = "trace"
 PREVIOUS = "previous"
 LONGEST_HEADER = 16_384  # bytes; W3C lets tracestate and baggage have 8 KiB each
+FRAMES, LONGEST_TEXT = -50, 30_000  # the innermost frames of a traceback; characters
 FLUSH = 3_000  # ms that the end of a worker process may wait for the exporter
 SYSTEM, GROUP = "django_taskq", "workers"
 
@@ -110,7 +112,7 @@ def _attempt(context: TaskContext) -> Iterator[None]:
     except BaseException as error:
         fate = fate_of(context, error)
         span.set_attribute("django_taskq.outcome", fate)
-        if fate == "failed" or (fate == "retried" and not isinstance(error, Retry)):
+        if fate == "failed" or (fate == "retried" and not issubclass(type(error), Retry)):
             _failed(span, meant_by(context, error))
         if fate == "retried" and not context.calls:
             _remember(span, context)
@@ -234,12 +236,23 @@ def _span_context(fields: dict[str, str]) -> trace.SpanContext:
 
 
 def _failed(span: Any, error: BaseException) -> None:
-    span.set_attribute("error.type", f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."))
+    span.set_status(Status(StatusCode.ERROR))
     try:
-        span.record_exception(error)
-        span.set_status(Status(StatusCode.ERROR, str(error)[:1000]))
-    except Exception:  # noqa: BLE001 - str() of a foreign exception may raise anything
-        span.set_status(Status(StatusCode.ERROR))
+        kind, message = type(error), str(error)
+        name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+        stack = "".join(traceback.format_exception(kind, error, error.__traceback__, limit=FRAMES))
+    except BaseException as fault:  # noqa: BLE001 - a foreign exception may raise anything when it is looked at
+        logger.debug("an error could not be described: %s", type(fault))
+        return
+    span.set_attribute("error.type", _clean(name))
+    # As record_exception() would, but for what exporters cannot encode, and for tracebacks without an end.
+    described = {"exception.type": name, "exception.message": message, "exception.stacktrace": stack}
+    span.add_event("exception", {key: _clean(value) for key, value in described.items()})
+    span.set_status(Status(StatusCode.ERROR, _clean(message)[:1000]))
+
+
+def _clean(text: str) -> str:
+    return text[-LONGEST_TEXT:].encode("utf-8", "backslashreplace").decode()
 
 
 tracing: Factory = around(_attempt)

@@ -24,7 +24,9 @@ from django_taskq.middleware.sentry import ORIGIN
 from django_taskq.signals import task_failed, worker_process_stopped
 from tests.observability import tasks
 from tests.observability.conftest import Use, batch_of, context_of, run
+from tests.observability.test_tracing import ODD, raised_by
 from tests.servers import ROOT, wait_for
+from tests.worker import tasks as worker_tasks
 from tests.worker.inside import delivery_of, new_executor
 
 if TYPE_CHECKING:
@@ -203,6 +205,18 @@ def test_dead_letters_that_never_ran_are_reported(items: Items) -> None:
     assert unknown["message"] == "shop.gone is a dead letter: unknown_task"
     assert (unknown["tags"]["taskq_reason"], unknown["tags"]["taskq_queue"]) == ("unknown_task", "mail")
     assert invalid["exception"]["values"][0]["type"] == "InvalidArguments"
+
+
+@pytest.mark.parametrize("kind", [*worker_tasks.HOSTILE, *ODD])
+def test_whatever_a_task_raises_stays_what_it_is(items: Items, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    error = raised_by(kind)
+
+    def raises(value: Any = None) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks.works, "func", raises)
+    assert run(context_of(tasks.works, attempt=9)) is error
+    assert len(items("event")) == (not kind.startswith("discard"))
 
 
 def test_the_workers_line_about_a_failure_is_no_second_event(items: Items) -> None:

@@ -28,6 +28,7 @@ from django_taskq.middleware import load_middleware
 from tests.observability import tasks
 from tests.observability.conftest import Place, Use, batch_of, context_of, run
 from tests.servers import ROOT, RedisServer
+from tests.worker import tasks as worker_tasks
 
 if TYPE_CHECKING:
     from tests.conftest import StartWorker
@@ -291,6 +292,12 @@ def test_a_coroutine_that_was_cancelled_is_not_called_failed(
     assert (late.attributes or {})["error.type"] == "django_taskq.exceptions.TaskTimeout"
 
 
+ODD = (
+    "recursion", "circle", "huge", "exit", "interrupt", "generator", "memory", "surrogates", "nul", "timeout",
+    "cancelled error", "group", "stop", "unpicklable", "discard", "discard int",
+)  # fmt: skip
+
+
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no")
@@ -315,6 +322,31 @@ def test_a_context_that_a_thread_was_left_with_is_not_the_next_tasks_parent(span
     finally:
         context.detach(token)
     assert only(spans).parent is None
+
+
+def raised_by(kind: str) -> BaseException:
+    try:
+        worker_tasks._raise(kind)
+    except BaseException as error:
+        return error
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize("middleware", [TRACING, "context_vars.context_vars"])
+@pytest.mark.parametrize("kind", [*worker_tasks.HOSTILE, *ODD])
+def test_whatever_a_task_raises_stays_what_it_is(
+    spans: InMemorySpanExporter, use: Use, monkeypatch: pytest.MonkeyPatch, middleware: str, kind: str
+) -> None:
+    error = raised_by(kind)
+
+    def raises(value: Any = None) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks.works, "func", raises)
+    use(middleware)
+    assert run(context_of(tasks.works)) is error
+    for span in spans.get_finished_spans():
+        assert len(span.to_json().encode()) < 200_000
 
 
 # --- on and off -------------------------------------------------------------------------------------------------------
