@@ -68,6 +68,8 @@ def _ask(broker: Broker, id: bytes) -> Current:
     now = Current(_of_message(found, id), found.state, due=None if found.due is None else _moment(found.due / 1000))
     if found.state is State.QUEUED:
         _explain(broker, found.queue, now)
+    if found.state is State.BLOCKED:
+        _explain_block(found, now)
     if found.state is State.RUNNING:
         now.asked = bool(broker.connections.execute("HEXISTS", broker.keys.cancels, id))
         text = id_to_str(id)
@@ -88,6 +90,18 @@ def _unsent(id: bytes) -> Current:
     else:
         now.hint, now.command = _("It is in the outbox. A worker sends it."), "manage.py taskq_worker"
     return now
+
+
+def _explain_block(found: Found, now: Current) -> None:
+    """What a parked task waits for."""
+    kind, _colon, name = found.waits_for.partition(":")
+    if kind == "paused":
+        now.hint = _("Its task is paused.")
+        now.command = f"manage.py taskq_queue resume --task {name}"
+    elif kind == "queue":
+        now.hint = _("As many tasks of its queue run as max_concurrency allows.")
+    else:
+        now.hint = _("As many calls run as max_concurrency allows: %(limit)s.") % {"limit": name}
 
 
 def _explain(broker: Broker, queue: str, now: Current) -> None:

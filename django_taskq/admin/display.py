@@ -26,6 +26,7 @@ _MARKS = {
     "discarded": "⊘",
     "queued": "…",
     "scheduled": "◷",
+    "blocked": "⧖",
     "running": "▶",
 }
 # How an attempt may end.

@@ -48,7 +48,7 @@ def behind(look: Look, queue: QueueState) -> bool:
 def full(queue: QueueState) -> bool:
     """Whether a queue has reached its maximum length."""
     most = max_length_of(queue.name)
-    return most is not None and queue.ready + queue.scheduled >= most
+    return most is not None and queue.ready + queue.scheduled + queue.blocked >= most
 
 
 def failing(activity: Activity) -> bool:

@@ -32,6 +32,7 @@ class Look(NamedTuple):
     lag: int  # outcomes that are not in the database yet
     health: Health | None  # None: Redis does not say
     cancelling: frozenset[str] = frozenset()  # ids of running tasks that have been asked to end
+    paused_tasks: frozenset[str] = frozenset()
     error: str = ""
     away_since: float | None = None
 
@@ -99,6 +100,7 @@ def _ask(broker: Broker) -> Look:
         lag=broker.recorder_lag(),
         health=shared(broker, "health", 10, lambda: _health(inspector)),
         cancelling=_cancelling(broker, [task.id for worker in workers for task in worker.running]),
+        paused_tasks=frozenset(inspector.paused_tasks()),
     )
 
 

@@ -72,7 +72,8 @@ class QueueAdmin(WaitingPages, LiveAdmin):
             "ready": count(queue.ready),
             "running": count(queue.running),
             "scheduled": count(queue.scheduled),
-            "waiting": queue.ready + queue.scheduled,
+            "blocked": count(queue.blocked),
+            "waiting": queue.ready + queue.scheduled + queue.blocked,
             "most_waiting": "" if (most := max_length_of(queue.name)) is None else count(most),
             "oldest": ago(None if queue.oldest is None else now.at - queue.oldest),
             "next_due": brief(None if queue.next_due is None else max(0.0, queue.next_due - now.at)),
@@ -115,7 +116,7 @@ class QueueAdmin(WaitingPages, LiveAdmin):
             "trail": True,
             "still": True,
             "row": self.row(request, now, None, [], queue),
-            "total": count(queue.ready + queue.scheduled),
+            "total": count(queue.ready + queue.scheduled + queue.blocked),
             "mistyped": request.method == "POST",
         }
         return self.page(request, "admin/django_taskq/purge.html", context)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib import admin, messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from django_taskq.admin import display
@@ -17,11 +18,13 @@ from django_taskq.admin.findings import BAD, failing
 from django_taskq.admin.history import add_up, history_of, recent_hour
 from django_taskq.admin.links import seen
 from django_taskq.admin.live import LiveAdmin
-from django_taskq.admin.look import look
+from django_taskq.admin.look import Look, look, look_again
 from django_taskq.broker import get_broker
+from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.statistics import Activity, Minute
+from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask, TaskResult, TaskType
-from django_taskq.registry import all_tasks
+from django_taskq.registry import all_tasks, lookup
 
 MOST = 200  # rows
 SORTS = {
@@ -46,7 +49,7 @@ class TaskTypeAdmin(LiveAdmin):
         activities = history_of(get_broker()).tasks(hour) if hour else {}
         chosen = request.GET.get("sort", "")
         chosen = chosen if chosen in SORTS else "name"
-        rows = sorted(self._rows(request, activities, hour), key=SORTS[chosen])
+        rows = sorted(self._rows(request, now, activities, hour), key=SORTS[chosen])
         return {
             **self.away(now),
             "rows": rows[:MOST],
@@ -60,10 +63,44 @@ class TaskTypeAdmin(LiveAdmin):
                 ("run", _("Run p50 / p95"), True),
             ],
             "sort": chosen,
+            "can_pause": request.user.has_perm("django_taskq.pause"),
         }
 
+    def get_urls(self) -> list[URLPattern]:
+        return [
+            *super().get_urls(),
+            self.route("pause/", self.pause_view, "pause"),
+            self.route("resume/", self.resume_view, "resume"),
+        ]
+
+    def pause_view(self, request: HttpRequest) -> HttpResponse:
+        """POST: calls of the task are not handed to workers."""
+        text = _("The task %(task)s is paused. What runs goes on.")
+        return self._switch(request, "pause", Inspector.pause_task, text)
+
+    def resume_view(self, request: HttpRequest) -> HttpResponse:
+        """POST: they are again."""
+        return self._switch(request, "resume", Inspector.resume_task, _("The task %(task)s is resumed."))
+
+    def _switch(
+        self, request: HttpRequest, action: str, act: Callable[[Inspector, str], bool], text: str
+    ) -> HttpResponse:
+        if refusal := self.refused(request, "pause"):
+            return refusal
+        name, now = request.POST.get("task", ""), look()
+        if lookup(name) is None and name not in now.paused_tasks and not any(name == row for row in _known(now)):
+            raise Http404
+        try:
+            if act(Inspector(get_broker()), name):
+                self.acted(request, action, name, text % {"task": name})
+            self.message_user(request, text % {"task": name}, messages.SUCCESS)
+        except TaskqError as error:
+            self.message_user(request, str(error), messages.ERROR)
+        look_again()
+        return HttpResponseRedirect(self.link(TaskType))
+
     def _rows(
-        self, request: HttpRequest, activities: Mapping[tuple[str, str], Activity], hour: Sequence[Minute]
+        self, request: HttpRequest, now: Look, activities: Mapping[tuple[str, str], Activity], hour: Sequence[Minute]
     ) -> list[dict[str, Any]]:
         by_task = add_up((task, activity) for (_queue, task), activity in activities.items())
         queues: dict[str, set[str]] = {}
@@ -72,7 +109,7 @@ class TaskTypeAdmin(LiveAdmin):
         ended = _ended(hour)
         names = {task.name: task.queue_name for task in all_tasks()}
         found = []
-        for name in {*names, *by_task}:
+        for name in {*names, *by_task, *now.paused_tasks}:
             activity = by_task.get(name, Activity())
             query = urlencode({"task": name})
             found.append(
@@ -80,6 +117,7 @@ class TaskTypeAdmin(LiveAdmin):
                     "name": name,
                     "label": display.breakable(name) if name else _("(others)"),
                     "known": name in names or not name,
+                    "paused": name in now.paused_tasks,
                     "queues": sorted(queues.get(name, {names[name]} if name in names else set())),
                     "activity": activity,
                     "rate": rate(activity.ended / max(1, len(hour))),
@@ -96,6 +134,12 @@ class TaskTypeAdmin(LiveAdmin):
                 }
             )
         return found
+
+
+def _known(now: Look) -> set[str]:
+    """Tasks that ran in the last hour, here or elsewhere."""
+    hour = recent_hour(now)
+    return {task for _queue, task in history_of(get_broker()).tasks(hour)} if hour else set()
 
 
 def _ended(hour: Sequence[Minute]) -> dict[str, list[float]]:

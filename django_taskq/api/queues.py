@@ -51,7 +51,7 @@ def purge(actor: Actor, queue: str) -> Purged:
         inspector.purge(queue, progress=progress)
     except _Enough:
         [left] = inspector.queues([queue])
-        more = left.ready + left.scheduled > 0
+        more = left.ready + left.scheduled + left.blocked > 0
     finally:
         count = counts[-1] if counts else 0
         log(actor, "purge", _target(queue), f"Purged: {count} cancelled.", count=count)
@@ -82,6 +82,7 @@ def _target(queue: str) -> Target:
 
 def _described(state: QueueState) -> Queue:
     return Queue(
-        state.name, state.paused, state.ready, state.running, state.scheduled, utc(state.oldest), utc(state.next_due),
+        state.name, state.paused, state.ready, state.running, state.scheduled, state.blocked,
+        utc(state.oldest), utc(state.next_due),
         {str(priority): count for priority, count in state.priorities.items()}, max_length_of(state.name),
     )  # fmt: skip

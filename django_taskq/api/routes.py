@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django_taskq.api import dead, dead_many, queues, stats, tasks, workers
+from django_taskq.api import dead, dead_many, queues, stats, task_types, tasks, workers
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ ROUTES = (
     Route("POST", "queues/{queue}/pause", queues.pause, ("pause",), errors=(404,)),
     Route("POST", "queues/{queue}/resume", queues.resume, ("pause",), errors=(404,)),
     Route("POST", "queues/{queue}/purge", queues.purge, ("purge",), errors=(404,)),
+    Route("GET", "types/paused", task_types.index, MONITOR),
+    Route("POST", "types/{task}/pause", task_types.pause, ("pause",), errors=(404,)),
+    Route("POST", "types/{task}/resume", task_types.resume, ("pause",), errors=(404,)),
     Route("GET", "workers", workers.index, MONITOR),
     Route("GET", "workers/{worker}", workers.show, MONITOR, errors=(404,)),
     Route("POST", "workers/{worker}/quiet", workers.quiet, ("control",), 202, errors=(404,)),

@@ -140,6 +140,7 @@ class Queue(Struct):
     ready: int
     running: int
     scheduled: int
+    blocked: int
     oldest_at: Time | None
     next_due_at: Time | None
     priorities: dict[str, int]
@@ -159,6 +160,20 @@ class Paused(Struct):
     queue: str
     paused: bool
     changed: bool
+
+
+class PausedTask(Struct):
+    """`changed` is false where it was so before."""
+
+    task: str
+    paused: bool
+    changed: bool
+
+
+class PausedTasks(Struct):
+    """Names of tasks whose calls no worker is given."""
+
+    paused: list[str]
 
 
 class Purged(Struct):

@@ -29,6 +29,7 @@ class Found(NamedTuple):
     priority: int = 0
     share: str = ""
     held_for: int = 0
+    waits_for: str = ""  # the limit that a blocked one waits for
 
 
 def found_of(reply: list[Any]) -> Found:
@@ -48,7 +49,10 @@ def found_of(reply: list[Any]) -> Found:
     if kind == b"p":
         suffix, *fields = payload or [b""]
         queue = location[1:].decode()
-        return Found(State.BLOCKED, queue, location, readable(fields), None, None, "", *_place(suffix, queue)[1:])
+        limit = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"z", b"").decode().split(" ", 2)[-1]
+        return Found(
+            State.BLOCKED, queue, location, readable(fields), None, None, "", *_place(suffix, queue)[1:], 0, limit
+        )
     if kind == b"s":
         suffix, *fields = payload or [b""]  # empty: it cannot be read
         queue, message, due = location[1:].decode(), readable(fields), int(extra)

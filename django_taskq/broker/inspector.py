@@ -9,6 +9,7 @@ from django_taskq.broker import scripts
 from django_taskq.broker.broker import Broker, cancelled_outcome
 from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
+from django_taskq.broker.gates import Gates
 from django_taskq.broker.health import Health, health_of
 from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, scheduled_messages
 from django_taskq.broker.queues import QueueState, queue_states
@@ -32,6 +33,7 @@ class Inspector:
 
     def __init__(self, broker: Broker) -> None:
         self.broker, self.connections, self.keys = broker, broker.connections, broker.keys
+        self.gates = Gates(broker.connections, broker.keys)
 
     def queues(self, names: Iterable[str]) -> list[QueueState]:
         """The state of queues, in the order given; one round trip."""
@@ -73,6 +75,18 @@ class Inspector:
         of_queue = self.keys.queue(queue)
         names = (4, self.keys.paused, of_queue.lanes, of_queue.sleepers, of_queue.wake)
         return bool(self.connections.run(scripts.RESUME, (*names, queue)))
+
+    def pause_task(self, task: str) -> bool:
+        """No worker is given calls of that task any more; False when it was paused already."""
+        return self.gates.pause(task)
+
+    def resume_task(self, task: str) -> bool:
+        """Undoes `pause_task`, 500 messages a round trip; False when it was not paused."""
+        return self.gates.resume(task)
+
+    def paused_tasks(self) -> list[str]:
+        """Their names."""
+        return self.gates.paused()
 
     def purge(self, queue: str, reason: str = "purged", progress: Callable[[int], object] | None = None) -> int:
         """Cancels what waits in a queue, is scheduled for it or parked; what runs is left alone. Returns how many.

@@ -21,7 +21,7 @@ from tests.api.tasks import internal
 from tests.records.outcomes import failed
 
 pytestmark = pytest.mark.django_db
-VALUES = {"id": "1", "queue": "default", "worker": "w"}
+VALUES = {"id": "1", "queue": "default", "worker": "w", "task": "tests.api.tasks.remind"}
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 
 

@@ -42,7 +42,10 @@ def test_purging_cancels_what_waits(broker: Broker) -> None:
     [
         (["pause", "mail"], r"'mail' is not declared in TASKQ\['QUEUES'\] \(default\)"),
         (["stop", "default"], "invalid choice"),
-        (["pause"], "required: queue"),
+        (["pause"], "Give the name of a queue, or --task"),
+        (["pause", "default", "--task", "x"], "Give the name of a queue, or --task"),
+        (["pause", "--task", "tests.sampleapp.tasks.ad"], "Did you mean 'tests.sampleapp.tasks.add'"),
+        (["purge", "--task", "tests.sampleapp.tasks.add"], "purge is for queues"),
         (["purge", "default"], "Cancel 0 tasks of the queue default. Nobody can answer here: give --yes"),
     ],
 )
@@ -61,3 +64,18 @@ def test_purging_asks_for_the_queues_name(broker: Broker, manage: Manage) -> Non
     accepted = manage.on_terminal("taskq_queue", "purge", "default", answers="default\n")
     assert accepted.code == 0
     assert "1 tasks of the queue default are cancelled." in accepted.out
+
+
+def test_a_paused_task_waits_while_others_run(worker: StartWorker) -> None:
+    name = add.name
+    assert run("taskq_queue", "pause", "--task", name).out == f"Task {name} is paused.\n"
+    assert run("taskq_queue", "pause", "--task", name).out == f"Task {name} was paused before.\n"
+    worker()
+    handle = add.delay(1, 2)
+    with pytest.raises(ResultTimeout):
+        handle.get(timeout=0.7)
+    assert handle.status == "blocked"
+    assert f"Paused tasks: {name}." in run("taskq_status").out
+    assert run("taskq_queue", "resume", "--task", name).out == f"Task {name} is resumed.\n"
+    assert run("taskq_queue", "resume", "--task", name).out == f"Task {name} was not paused.\n"
+    assert handle.get(timeout=2) == 3

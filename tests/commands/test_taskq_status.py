@@ -29,8 +29,17 @@ pytestmark = pytest.mark.django_db
 def test_an_idle_project(broker: Broker) -> None:
     result = run("taskq_status")
     assert result.code == 0
-    assert result.out.splitlines()[0].split() == ["QUEUE", "READY", "RUNNING", "SCHEDULED", "OLDEST", "NEXT", "DUE"]
-    assert result.out.splitlines()[1].split() == ["default", "0", "0", "0", "-", "-"]
+    assert result.out.splitlines()[0].split() == [
+        "QUEUE",
+        "READY",
+        "RUNNING",
+        "SCHEDULED",
+        "BLOCKED",
+        "OLDEST",
+        "NEXT",
+        "DUE",
+    ]
+    assert result.out.splitlines()[1].split() == ["default", "0", "0", "0", "0", "-", "-"]
     assert "No worker is registered: start one with `manage.py taskq_worker`." in result.out
 
 
@@ -48,7 +57,7 @@ def test_what_waits_and_what_is_paused(broker: Broker, settings: SettingsWrapper
     assert 3500 < mail["next_due"] - state["time"] <= 3600
     lines = run("taskq_status").out.splitlines()
     assert lines[1].split()[:4] == ["default", "2", "0", "0"]
-    assert lines[2].split() == ["mail", "0", "0", "1", "-", "60", "min", "paused"]
+    assert lines[2].split() == ["mail", "0", "0", "1", "0", "-", "60", "min", "paused"]
 
 
 def test_queues_with_a_maximum_length(broker: Broker, settings: SettingsWrapper) -> None:

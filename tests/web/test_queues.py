@@ -91,7 +91,7 @@ def test_purging_needs_the_queues_name(admin: Client, scene: Scene) -> None:
     scene.shard.seed_scheduled(2)
     scene.shard.seed_waiting(1, queue="mail")
     content = page(admin, url("purge"))
-    assert "This cancels 5 tasks of the queue <strong>default</strong> (3 ready, 2 scheduled)." in content
+    assert "This cancels 5 tasks of the queue <strong>default</strong> (3 ready, 2 scheduled, 0 blocked)." in content
     for wrong in ("", "Default", "mail"):
         content = admin.post(url("purge"), {"confirmation": wrong}).content.decode()
         assert "That is not the name of the queue. Nothing was changed." in content

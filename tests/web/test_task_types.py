@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.test import Client
 
+from django_taskq.broker.inspector import Inspector
+from tests.sampleapp.tasks import add
+from tests.web.conftest import Allowed
 from tests.web.scene import TYPES, Scene, page
 
 pytestmark = pytest.mark.django_db
@@ -68,3 +72,30 @@ def test_failures_lead_to_the_records(admin: Client, scene: Scene) -> None:
     assert row["level"] == "bad"
     assert row["results_url"] == "/admin/django_taskq/taskresult/?task=shop.send"
     assert row["dead_url"] == "/admin/django_taskq/deadtask/?task=shop.send"
+
+
+def test_a_task_is_paused_and_resumed(admin: Client, scene: Scene) -> None:
+    name = "tests.sampleapp.tasks.add"
+    for action, paused in (("pause", True), ("pause", True), ("resume", False)):
+        assert admin.post(f"{TYPES}{action}/", {"task": name}).status_code == 302
+        assert rows(admin)[name]["paused"] is paused
+        assert ("paused</span>" in page(admin, TYPES)) is paused
+    assert [entry.object_id for entry in LogEntry.objects.all()] == [name, name]
+    assert admin.post(f"{TYPES}pause/", {"task": "no.such"}).status_code == 404
+    assert admin.get(f"{TYPES}pause/").status_code == 405
+
+
+def test_pausing_needs_its_permission(allowed: Allowed, scene: Scene) -> None:
+    watcher = allowed("monitor")
+    assert watcher.post(f"{TYPES}pause/", {"task": "tests.sampleapp.tasks.add"}).status_code == 403
+    assert "Pause" not in page(watcher, TYPES)
+
+
+def test_a_blocked_task_says_what_it_waits_for(admin: Client, scene: Scene) -> None:
+    inspector = Inspector(scene.broker)
+    handle = add.delay(1, 2)
+    inspector.pause_task(add.name)
+    scene.worker().claim()
+    text = page(admin, f"/admin/django_taskq/taskresult/{handle.id}/change/")
+    assert "Its task is paused." in text
+    assert f"manage.py taskq_queue resume --task {add.name}" in text

@@ -75,6 +75,7 @@ class Seen(NamedTuple):
     workers: list[WorkerState]
     outboxes: list[Backlog]
     periodic: list[Status] | None  # None where the database cannot be asked
+    paused_tasks: list[str]
 
 
 def look(broker: Broker) -> Seen:
@@ -82,7 +83,7 @@ def look(broker: Broker) -> Seen:
     inspector = Inspector(broker)
     now, lag = broker.time(), broker.recorder_lag()
     queues, workers = inspector.queues(get_settings().queues), inspector.workers()
-    return Seen(now, lag, queues, workers, _backlogs(), look_at_periodic(now))
+    return Seen(now, lag, queues, workers, _backlogs(), look_at_periodic(now), inspector.paused_tasks())
 
 
 def _backlogs() -> list[Backlog]:
@@ -95,11 +96,12 @@ def _backlogs() -> list[Backlog]:
 
 def as_json(seen: Seen) -> str:
     """Everything, with the field names of the inspector."""
-    now, lag, queues, workers, outboxes, periodic = seen
+    now, lag, queues, workers, outboxes, periodic, paused = seen
     return json.dumps(
         {
             "time": now,
             "recorder_lag": lag,
+            "paused_tasks": paused,
             "outboxes": [backlog._asdict() for backlog in outboxes],
             "queues": [queue._asdict() for queue in queues],
             "workers": [
@@ -116,17 +118,18 @@ def _running(task: RunningTask) -> dict[str, Any]:
 
 def as_text(seen: Seen) -> str:
     """Four tables, and what is missing where one is empty."""
-    now, lag, queues, workers, outboxes, periodic = seen
+    now, lag, queues, workers, outboxes, periodic, paused = seen
     of_queues = table(
-        ("QUEUE", "READY", "RUNNING", "SCHEDULED", "OLDEST", "NEXT DUE", ""),
+        ("QUEUE", "READY", "RUNNING", "SCHEDULED", "BLOCKED", "OLDEST", "NEXT DUE", ""),
         [
             (
-                queue.name, queue.ready, queue.running, queue.scheduled, span(_since(now, queue.oldest)),
+                queue.name, queue.ready, queue.running, queue.scheduled, queue.blocked,
+                span(_since(now, queue.oldest)),
                 "-" if queue.next_due is None else span(queue.next_due - now), _remarks(queue),
             )
             for queue in queues
         ],
-        right=(1, 2, 3, 4, 5),
+        right=(1, 2, 3, 4, 5, 6),
     )  # fmt: skip
     of_workers = table(
         ("WORKER", "STATE", "QUEUES", "BUSY", "SETTLED", "MEMORY", "BEAT"),
@@ -153,6 +156,8 @@ def as_text(seen: Seen) -> str:
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
     parts.append(periodic_table(periodic or [], dt.datetime.fromtimestamp(now, dt.UTC)))
     parts += [_unrecorded(lag, workers), *map(_unsent, outboxes)]
+    if paused:
+        parts.append(f"Paused tasks: {', '.join(paused)}.")
     return "\n\n".join(part for part in parts if part)
 
 
@@ -160,7 +165,7 @@ def _remarks(queue: QueueState) -> str:
     most = max_length_of(queue.name)
     remarks = ["paused"] if queue.paused else []
     if most is not None:
-        remarks.append(f"{'full: ' if queue.ready + queue.scheduled >= most else ''}{most} may wait")
+        remarks.append(f"{'full: ' if queue.ready + queue.scheduled + queue.blocked >= most else ''}{most} may wait")
     return ", ".join(remarks)
 
 
