@@ -12,7 +12,7 @@ from django.conf import settings as django_settings
 
 from django_taskq import limit_options
 from django_taskq.conf import RECORD_CHOICES, Settings
-from django_taskq.core.call_key import KeySource
+from django_taskq.core.call_key import KeySource, parse_key
 from django_taskq.core.gates import WAIT
 from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
 from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff, as_backoff
@@ -54,6 +54,7 @@ class TaskOptions:
     batch_timeout: float = BATCH_TIMEOUT
     max_concurrency: int | None = None
     concurrency_key: KeySource | None = None
+    fair_key: KeySource | None = None
     on_conflict: str = WAIT
     rate_limit: Rate | None = None
     rate_limit_key: KeySource | None = None
@@ -256,6 +257,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "batch": _batch,
     "batch_timeout": _batch_timeout,
     **limit_options.PARSERS,
+    "fair_key": parse_key,
     "database": _alias,
 }
 
@@ -265,8 +267,8 @@ LIMITS = frozenset(limit_options.PARSERS)
 ONLY_TASK = frozenset({"name", "takes_context", "cron", "every"})
 # `api` opens a task to the outside: each says so itself, never a default or a call. TASKQ["OUTBOX"] is the default of
 # `outbox`; a worker must know of every task whether to look for it there, so no call decides that. A batch is the
-# function's shape.
-_OWN = frozenset({"api", "outbox", "batch", "batch_timeout"})
+# function's shape, and a fair key is made of its parameters.
+_OWN = frozenset({"api", "outbox", "batch", "batch_timeout", "fair_key"})
 DEFAULTABLE = OPTIONS - _OWN - LIMITS - {"idempotency_key"}
 # `database`: whose transaction is meant.
 CALL_OPTIONS = OPTIONS - _OWN - LIMITS - {"backoff", "retry_on", "discard_on"} | {"database"}

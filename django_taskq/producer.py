@@ -15,6 +15,7 @@ from django_taskq.broker import Accepted, Submission, get_broker
 from django_taskq.broker.overflow import DROPPED, tell_of_dropped
 from django_taskq.conf import get_settings
 from django_taskq.context import inherited_deadline
+from django_taskq.core.call_key import CallKey
 from django_taskq.core.gates import TaskGates
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
@@ -89,6 +90,7 @@ class Route:
     database: str | None = None  # None: `default`, or for the outbox the one with an open transaction
     patience: float | None = None  # seconds to wait for room in a full queue; None: as the queue says
     gates: TaskGates | None = None
+    share_key: CallKey | None = None
     first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
     outbox: bool = False
 
@@ -127,6 +129,7 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         patience=chosen("enqueue_timeout"),
         outbox=options.outbox,
         gates=task.gates,
+        share_key=task.share_key,
         first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
     )
 
@@ -152,7 +155,9 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
     with _sending(route, count=len(encoded)):
         if route.outbox:
             return _written(route, list(submissions))
-        return [_accepted(route, accepted) for accepted in get_broker().enqueue_lane(submissions, route.patience)]
+        broker = get_broker()
+        send = broker.enqueue_lane if route.share_key is None else broker.enqueue  # shares are lanes of their own
+        return [_accepted(route, accepted) for accepted in send(submissions, route.patience)]
 
 
 def send_on_commit(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
@@ -207,7 +212,7 @@ def send_as(
         return None if accepted is None else _accepted(route, accepted)
 
 
-def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
+def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, bytes, bytes, str]:
     encoded = route.task.codec.encode(args, kwargs)
     size, limit = len(encoded[0]) + len(encoded[1]), get_settings().max_payload_bytes
     if size > limit:
@@ -215,13 +220,16 @@ def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
             f"{route.task.name}: the arguments take {size:,} bytes; TASKQ['MAX_PAYLOAD_BYTES'] allows {limit:,}. "
             "Store the data elsewhere (a file, a row) and pass its id."
         )
-    return *encoded, b"" if route.gates is None else route.gates.of_call(args, kwargs)
+    gates = b"" if route.gates is None else route.gates.of_call(args, kwargs)
+    return *encoded, gates, "" if route.share_key is None else route.share_key(args, kwargs)
 
 
-def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes) -> Message:
+def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes, fair_key: str) -> Message:
     message = Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
     if gates:
         message.gates = gates
+    if fair_key:
+        message.fair_key = fair_key
     if route.inherits and (inherited := inherited_deadline()) is not None:
         message.deadline = min(inherited, message.deadline or inherited)
     return message

@@ -26,7 +26,7 @@ from django_taskq import producer, schedules
 from django_taskq.batch import BatchCodec, BatchDecorator, batching_of, call_here
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
-from django_taskq.core.call_key import KeySource
+from django_taskq.core.call_key import CallKey, KeySource
 from django_taskq.core.codec import CallCodec
 from django_taskq.core.gates import TaskGates
 from django_taskq.core.ids import new_id
@@ -83,12 +83,14 @@ class Task(Sender[P, R]):
     batch_timeout: float  # seconds
     max_concurrency: int | None
     concurrency_key: KeySource | None
+    fair_key: KeySource | None
     on_conflict: str  # "wait", "discard" or "replace"
     rate_limit: Rate | None
     rate_limit_key: KeySource | None
     rate_limit_burst: int | None
     rate_limit_mode: str  # "wait" or "refuse"
     gates: TaskGates | None
+    share_key: CallKey | None
     options: task_options.TaskOptions
     interface = "django_taskq"  # whose decorator made it
 
@@ -166,6 +168,8 @@ class Task(Sender[P, R]):
         """Fills in TASK_DEFAULTS and checks the queue. Every option becomes an attribute, for the hot paths."""
         options = task_options.resolve(self.name, self._declared, get_settings())
         self.gates = self._gates(options)
+        source = options.fair_key
+        self.share_key = None if source is None else CallKey(self.name, "fair_key", source, self.codec.signature)
         self._route = producer.route_for(self, options, {})
         self.__dict__.update({option: getattr(options, option) for option in task_options.OPTIONS})
         self.options = options
@@ -190,7 +194,7 @@ class Task(Sender[P, R]):
             self.__dict__.pop(attribute, None)
 
 
-_RESOLVED = frozenset({*task_options.OPTIONS, "options", "gates", "_route"})
+_RESOLVED = frozenset({*task_options.OPTIONS, "options", "gates", "share_key", "_route"})
 
 
 class AsyncTask(Task[P, R]):

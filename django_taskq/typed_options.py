@@ -59,6 +59,7 @@ class Options(TypedDict, total=False):
     every: float | timedelta | Every | Sequence[float | timedelta | Every] | None
     max_concurrency: int | None
     concurrency_key: KeySource | None
+    fair_key: KeySource | None
     on_conflict: Literal["wait", "discard", "replace"]
     rate_limit: str | tuple[int, timedelta] | None
     rate_limit_key: KeySource | None

@@ -50,12 +50,13 @@ class Broker(OutcomeStream):
         """The broker that TASKQ describes; connects at the first call."""
         return cls(Connections(Location(settings)), Keys(settings.namespace), settings.queues)
 
-    def enqueue(self, submissions: Sequence[Submission], patience: float | None = None) -> list[Accepted]:
+    def enqueue(self, submissions: Iterable[Submission], patience: float | None = None) -> list[Accepted]:
         """Sends messages, at most 500 and about 1 MiB a round trip; safe to repeat, and repeated for at most 10 s.
 
         Each round trip's messages of a lane are sent whole or not at all. Raises QueueFull, after `patience` seconds
         (None: the queue's `enqueue_timeout`).
         """
+        submissions = list(submissions)
         if len(submissions) == 1 and not self.overflow.drops(submissions[0].queue):
             arguments = self._admissions(submissions)
             reply = self._run_for_producer(scripts.ENQUEUE, arguments, submissions[0].message.id)

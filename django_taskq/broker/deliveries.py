@@ -24,6 +24,7 @@ CLAIM_BYTES = 1_048_576
 SETTLE_MESSAGES = 500
 SETTLE_BYTES = 1_048_576
 WAKE_MS = 10_000  # as in broker/lua/lib/wake.lua
+MOST_LANES = 10_000  # remembered
 LOST = 0  # codes of what was not settled
 CANCEL_REQUESTED = 2
 DUPLICATE = 3
@@ -156,6 +157,8 @@ class Deliveries:
     def _lane(self, name: bytes) -> Lane:
         lane = self._lanes.get(name)
         if lane is None:
+            if len(self._lanes) >= MOST_LANES:
+                self._lanes.clear()  # shares come and go
             suffix = name.decode().removeprefix(self.keys.lane_prefix)
             lane = self._lanes[name] = Lane(name.decode(), suffix.encode(), *place_of(suffix))
         return lane

@@ -41,13 +41,13 @@ def ready_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
     """
     count = min(count, MOST)
     place, after = _position(queue, cursor)
-    below = "+inf" if place is None else str(place.priority)
-    names = broker.connections.execute("ZREVRANGEBYSCORE", broker.keys.queue(queue).lanes, below, "-inf")
+    names = broker.connections.execute("ZRANGE", broker.keys.queue(queue).lanes, 0, -1)
     lanes = [(name, of) for name in names if (of := broker.keys.place(name)) is not None]
+    lanes.sort(key=lambda lane: (lane[1].priority, lane[0]), reverse=True)
     first = b""
     if place is not None:  # lanes of one priority follow each other by name, the last one first
         first, priority = broker.keys.lane(*place).encode(), place.priority
-        lanes = [(name, of) for name, of in lanes if of.priority < priority or name <= first]
+        lanes = [(name, of) for name, of in lanes if (of.priority, name) <= (priority, first)]
     replies = broker.connections.pipeline(
         [("XRANGE", name, f"({after}" if name == first else "-", "+", "COUNT", count + 1) for name, _ in lanes[:LANES]]
     )

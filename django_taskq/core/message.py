@@ -6,6 +6,7 @@ Arguments stay raw JSON here; only the producer encodes and only the executor de
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -57,6 +58,7 @@ class Message(msgspec.Struct, gc=False):
     headers: dict[str, str] = {}
     worker_ids: list[str] = []
     history: list[Attempt] = []
+    fair_key: str = ""  # whose it is: messages of one key share a lane
     origin: str = ""  # JSON: what django.tasks knows of its own calls, and nobody else does
 
     def fields(self) -> list[bytes | str]:
@@ -83,13 +85,15 @@ class Message(msgspec.Struct, gc=False):
             for name, collection in zip("omwh", collections, strict=True):
                 if collection:
                     fields += (name, _encode_json(collection))
-        if self.gates or self.origin:
-            fields += _present(("q", self.gates), ("f", self.origin))
+        if self.gates or self.origin or self.fair_key:
+            fields += _present(("q", self.gates), ("f", self.origin), ("F", self.fair_key))
         return fields
 
     @property
     def share(self) -> str:
-        """That of its lane: `g` where a claim must look at each message."""
+        """That of its lane: `g` where a claim must look at each message, or `f`; then the key's, if it has one."""
+        if self.fair_key:
+            return ("g" if self.gates else "f") + share_of(self.fair_key)
         return "g" if self.gates else ""
 
     def remember(self, attempt: Attempt) -> None:
@@ -125,6 +129,11 @@ class Message(msgspec.Struct, gc=False):
         if named:
             _decode_rest(message, named)
         return message
+
+
+def share_of(fair_key: str) -> str:
+    """A short name for a key. Two keys of one name would share a lane, and be no worse off."""
+    return hashlib.blake2b(fair_key.encode("utf-8", "surrogatepass"), digest_size=5).hexdigest()
 
 
 def _present(*pairs: tuple[str, bytes | str]) -> list[bytes | str]:
@@ -211,7 +220,7 @@ _INTEGERS = {
     b"x": "expires",
     b"D": "deadline",
 }
-_TEXTS = {b"d": "idempotency_key", b"f": "origin"}
+_TEXTS = {b"d": "idempotency_key", b"f": "origin", b"F": "fair_key"}
 _COLLECTIONS: dict[bytes, tuple[str, msgspec.json.Decoder[Any]]] = {
     b"o": ("options", msgspec.json.Decoder(dict[str, Any])),
     b"m": ("headers", msgspec.json.Decoder(dict[str, str])),

@@ -47,8 +47,8 @@ class Agreement:
                 entry.name.encode(): (entry.holder.encode(), entry.deliveries) for entry in entries if entry.holder
             }
         for queue in self.queues:
-            listed = {self.keys.lane(*lane).encode(): lane[1] for lane in self.model.listed if lane[0] == queue}
-            assert found.get(self.keys.queue(queue).lanes, {}) == listed
+            listed = [self.keys.lane(*lane).encode() for lane in self.model.lanes_of(queue)]
+            assert list(found.get(self.keys.queue(queue).lanes, {}))[::-1] == listed
         assert found.get(self.keys.ready, set()) == {queue.encode() for queue, _, _ in self.model.listed}
 
     def schedules(self, found: Contents) -> None:

@@ -13,14 +13,9 @@ from dataclasses import dataclass, field
 from django_taskq.broker.deliveries import CANCEL_REQUESTED, DUPLICATE, LOST
 from django_taskq.broker.keys import Place as Lane
 from django_taskq.core.message import Message
+from tests.broker.turn_model import Turns
 
 RETURNED = "returned"
-
-
-def order_of_claiming(lane: Lane) -> tuple[int, list[int]]:
-    """The highest priority first, and inside one the last name first: as ZREVRANGE lists lanes."""
-    suffix = f"{lane.queue}:{lane.priority}{lane.share and ':'}{lane.share}"
-    return -lane.priority, [-code for code in (*suffix.encode(), 0)]
 
 
 @dataclass(eq=False)
@@ -93,6 +88,7 @@ class Model:
     inbox: dict[str, list[str]] = field(default_factory=dict)
     received: Counter[str] = field(default_factory=Counter)
     totals: Counter[str] = field(default_factory=Counter)
+    turns: Turns = field(default_factory=Turns)
 
     # --- the parts that transitions share -----------------------------------------------------------------------------
 
@@ -102,6 +98,7 @@ class Model:
         self.lanes.setdefault(lane, []).append(entry)
         if known:
             self.listed.add(lane)
+            self.turns.rouse(lane)
             self.index[message.id] = entry
         return entry
 
@@ -111,6 +108,7 @@ class Model:
         if not self.lanes[entry.lane]:
             del self.lanes[entry.lane]
             self.listed.discard(entry.lane)
+            self.turns.forget(entry.lane)
 
     def plan(self, message: Message, lane: Lane, due: int) -> Scheduled:
         self.index[message.id] = self.schedule[message.id] = Scheduled(message, lane, due)
@@ -130,6 +128,10 @@ class Model:
                 del self.keys[message.idempotency_key]
         return ended
 
+    def lanes_of(self, queue: str) -> list[Lane]:
+        """Those listed, in the order of claiming."""
+        return sorted((lane for lane in self.listed if lane.queue == queue), key=self.turns.order)
+
     # --- producers ----------------------------------------------------------------------------------------------------
 
     def enqueue(self, message: Message, lane: Lane, due: int | None) -> tuple[bytes, bool]:
@@ -142,6 +144,7 @@ class Model:
         if message.idempotency_key:
             self.keys[message.idempotency_key] = Key(message.id)
         if due is None:
+            self.turns.tick()
             self.put(message, lane)
         else:
             self.plan(message, lane, due)
@@ -153,6 +156,7 @@ class Model:
             return False
         if message.idempotency_key:
             self.keys.setdefault(message.idempotency_key, Key(message.id))
+        self.turns.tick()
         self.put(message, lane)
         return True
 
@@ -183,12 +187,18 @@ class Model:
 
     def claim(self, worker: str, most: int, queues: Sequence[str], now: int) -> list[tuple[Entry, int, bool]]:
         """Entry, losses and whether cancelling was requested, in the order of the reply."""
+        self.turns.tick()
         self.promote(queues, now)
         taken: list[tuple[Entry, int, bool]] = []
+
+        def take(lane: Lane, most: int) -> int:
+            found = list(self._take(worker, most, self.lanes[lane]))
+            taken.extend(found)
+            return len(found)
+
         for queue in queues:
             if queue not in self.paused:
-                for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=order_of_claiming):
-                    taken += self._take(worker, most - len(taken), self.lanes[lane])
+                self.turns.claim(self.lanes_of(queue), most - len(taken), take)
         if not taken:  # an idle worker finds what another producer put there
             self.listed |= {Lane(queue, 0) for queue in queues if Lane(queue, 0) in self.lanes}
         return taken
@@ -238,6 +248,8 @@ class Model:
         for entry in entries:
             if entry.holder == worker and entry in self.lanes.get(entry.lane, []):
                 entry.holder = RETURNED
+                self.turns.tick()
+                self.turns.rouse(entry.lane)
                 released += 1
         return released
 
@@ -266,10 +278,12 @@ class Model:
         reclaimed = 0
         if self.beats.get(worker) != -1:
             return 0
-        for lane in sorted((lane for lane in self.listed if lane[0] == queue), key=order_of_claiming, reverse=True):
+        self.turns.tick()
+        for lane in self.lanes_of(queue)[::-1]:
             for entry in self.lanes[lane]:
                 if entry.holder == worker and reclaimed < most:
                     entry.holder = RETURNED
+                    self.turns.rouse(lane)
                     entry.deliveries += entry.location in self.running[worker]
                     reclaimed += 1
         return reclaimed

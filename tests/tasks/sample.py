@@ -23,6 +23,16 @@ def move(when: datetime, by: timedelta, *, price: Decimal | None = None) -> date
     return when + by
 
 
+@task(fair_key="tenant:{tenant_id}", queue_name="default")
+def of_tenant(tenant_id: int, note: str = "") -> None:
+    return None
+
+
+@task(fair_key=lambda tenant_id, **_: 8 % tenant_id, max_concurrency=2)
+def of_half(tenant_id: int) -> None:
+    return None
+
+
 @task
 async def multiply(a: int, b: int) -> int:
     await asyncio.sleep(0)

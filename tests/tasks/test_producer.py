@@ -31,6 +31,7 @@ from django_taskq.context import TaskContext, _current
 from django_taskq.core.ids import id_from_str, new_id
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
+from django_taskq.task import Task
 from tests.servers import RedisServer
 from tests.tasks import sample
 
@@ -178,6 +179,36 @@ def test_an_idempotency_key_of_the_task_itself(broker: Broker) -> None:
 
 
 # --- transactions -----------------------------------------------------------------------------------------------------
+
+
+# --- fair keys --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fair_key_is_made_of_the_arguments(broker: Broker) -> None:
+    first, same = found(broker, sample.of_tenant.delay(7)), found(broker, sample.of_tenant.delay(tenant_id=7, note="x"))
+    other = found(broker, sample.of_tenant.delay(8))
+    assert (first.message and first.message.fair_key, first.share[:1]) == ("tenant:7", "f")
+    assert first.share == same.share != other.share
+    gated, odd = found(broker, sample.of_half.delay(4)), found(broker, sample.of_half.delay(5))
+    assert (gated.message and gated.message.fair_key, gated.share[:1]) == ("0", "g")
+    assert gated.share != odd.share
+
+
+def test_many_calls_go_each_to_its_share_and_keep_their_order(broker: Broker) -> None:
+    handles = sample.of_tenant.delay_many([((number % 3,), {}) for number in range(10)])
+    keys = [message_of(broker, handle).fair_key for handle in handles]
+    assert keys == [f"tenant:{number % 3}" for number in range(10)]
+    assert broker.connections.execute("ZCARD", broker.keys.queue("default").lanes) == 3
+
+
+def test_a_fair_key_that_cannot_be_made_is_the_callers_mistake(broker: Broker) -> None:
+    with pytest.raises(InvalidArguments, match=r"of_half: fair_key fails for these arguments: ZeroDivisionError"):
+        sample.of_half.delay(0)
+    with pytest.raises(InvalidTask, match=r"option fair_key='tenant:\{tenant\}' names 'tenant'"):
+        Task(sample.add.func, fair_key="tenant:{tenant}")
+    with pytest.raises(InvalidTask, match="fair_key"):
+        sample.add.using(fair_key="x")  # type: ignore[call-arg]
+    assert not broker.connections.execute("DBSIZE")
 
 
 # --- deadlines --------------------------------------------------------------------------------------------------------

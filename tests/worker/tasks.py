@@ -444,6 +444,12 @@ async def holds_async(path: str, gate: str, name: str = "") -> str:
     return name
 
 
+@task(fair_key="tenant:{tenant}")
+def of_tenant(path: str, tenant: str, number: int) -> None:
+    time.sleep(0.005)
+    write(path, tenant=tenant, number=number)
+
+
 ran: list[int] = []  # numbers, for tests whose worker is in their own process
 at_once: list[int] = []  # how many coroutines ran beside each
 

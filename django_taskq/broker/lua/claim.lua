@@ -72,6 +72,7 @@ local queue_gates = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or {}
 -- @include rate
 -- @include gates
 -- @include hand_over
+-- @include turns
 local ready = members(ready_key)
 for offset = 0, queues - 1 do
   local position = (tonumber(ARGV[8]) + offset) % queues + 1
@@ -79,14 +80,9 @@ for offset = 0, queues - 1 do
   if ready[queue] and not paused[queue] then
     local lanes, scheduled, messages, sleepers, wake = keys_of(position)
     K.scheduled, K.messages, K.sleepers, K.wake = scheduled, messages, sleepers, wake
-    for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
-      if left <= 0 or bytes <= 0 or looks <= 0 then break end
-      suffix = string.sub(lane, #prefix + 1)
-      looking = next(paused_tasks) or queue_gates[queue] or string.find(suffix, ':g%w*$')
-      if is_ours(suffix) then hand_over(lane, lanes, queue) end
-    end
+    take_from(lanes)
     -- What is left behind is for another worker.
-    if left <= 0 or bytes <= 0 or looks <= 0 then wake_sleepers(sleepers, wake, 1, now) end
+    if is_used_up() then wake_sleepers(sleepers, wake, 1, now) end
   end
 end
 
@@ -109,6 +105,6 @@ if #groups == 0 then
       next_due = now
     end
   end
-  if unparked > 0 or bytes <= 0 or looks <= 0 then next_due = now end -- there is more to look at
+  if unparked > 0 or bytes <= 0 or looks <= 0 or unseen then next_due = now end -- there is more to look at
 end
 return {1, micros, next_due, groups}

@@ -64,7 +64,7 @@ local new = count_new(first)
 local excess = length_of_queue(most - new) + new - most
 -- A write that changes nothing and that a full memory refuses, as it refuses every producer: what follows begins with
 -- one that it would let through.
-redis.call('ZADD', K.lanes, 'XX', priority_of(suffix), K.lane)
+redis.call('ZADD', K.lanes, 'XX', 'INCR', 0, K.lane)
 local gone = {}
 for position = 0, offered - 1 do
   if excess > 0 and new > 0 and new <= most and drop(FIRST + 2 + position * 5) then

@@ -4,7 +4,11 @@
 -- ARGV  the queues
 -- Returns for each queue: {paused 1/0, scheduled, first due time in ms or '', parked, lane ...}, lane = {name,
 --         length, pending with workers, returned, oldest waiting entry or ''}
+--         Of more than MOST_LANES lanes, the shares are one lane for each priority, and all that is in them counts as
+--         waiting.
 -- @include waiting
+local MOST_LANES = 256
+
 local function look(lane)
   local pending = redis.pcall('XPENDING', lane, 'workers')
   local held, returned = 0, 0
@@ -23,7 +27,16 @@ for position, queue in ipairs(ARGV) do
   local reply = {
     redis.call('SISMEMBER', KEYS[1], queue), redis.call('ZCARD', scheduled), first[2] or '', redis.call('ZCARD', parked),
   }
-  for _, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do reply[#reply + 1] = look(lane) end
+  local rest = {}
+  for number, lane in ipairs(redis.call('ZREVRANGE', lanes, 0, -1)) do
+    local level = number > MOST_LANES and string.match(lane, '^(.+:%-?%d+):%w+$')
+    if not level then
+      reply[#reply + 1] = look(lane)
+    else
+      rest[level] = (rest[level] or 0) + redis.call('XLEN', lane)
+    end
+  end
+  for level, length in pairs(rest) do reply[#reply + 1] = {level, length, 0, 0, ''} end
   replies[#replies + 1] = reply
 end
 return replies

@@ -5,6 +5,7 @@
 -- Returns how many were reclaimed; call again while it is as many as asked for.
 -- @include clock
 -- @include wake
+-- @include lanes
 redis.call('PERSIST', KEYS[1])
 local worker, left = ARGV[1], tonumber(ARGV[2])
 local beats = redis.call('ZSCORE', KEYS[2], worker)
@@ -21,6 +22,7 @@ for _, lane in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
       if running[entry .. ' ' .. suffix] then deliveries = deliveries + 1 end
       redis.call('XCLAIM', lane, 'workers', 'returned', 0, entry, 'JUSTID', 'RETRYCOUNT', deliveries)
     end
+    if #pending > 0 then rouse_lane(lane, KEYS[4], redis.call('ZSCORE', KEYS[4], lane)) end
     left, reclaimed = left - #pending, reclaimed + #pending
     if left <= 0 then break end
     redis.call('XGROUP', 'DELCONSUMER', lane, 'workers', worker)

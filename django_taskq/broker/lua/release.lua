@@ -5,6 +5,7 @@
 -- @include index
 -- @include clock
 -- @include wake
+-- @include lanes
 -- @include lane_keys
 -- @include held
 redis.call('PERSIST', K.index)
@@ -16,5 +17,8 @@ for at = FIRST + 1, #ARGV do
     released = released + 1
   end
 end
-if released > 0 then wake_sleepers(K.sleepers, K.wake, released, now_ms()) end
+if released > 0 then
+  open_lane(K.lane, K.lanes, priority_of(suffix), K.ready, queue)
+  wake_sleepers(K.sleepers, K.wake, released, now_ms())
+end
 return released

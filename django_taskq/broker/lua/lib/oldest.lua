@@ -37,10 +37,11 @@ end
 
 -- Of several lanes of one priority the one whose first entry has waited longest comes first.
 local function lanes_by_age()
-  local listed, ages = redis.call('ZRANGE', K.lanes, 0, MOST_LANES - 1, 'WITHSCORES'), {}
-  for position = 1, #listed, 2 do
-    local ms, sequence = string.match(first_waiting(listed[position]), '^(%d+)%-(%d+)$')
-    ages[#ages + 1] = {listed[position], tonumber(listed[position + 1]), tonumber(ms or 0), tonumber(sequence or 0)}
+  local ages = {}
+  for _, lane in ipairs(redis.call('ZRANGEBYSCORE', K.lanes, IDLE, '+inf', 'LIMIT', 0, MOST_LANES)) do
+    local ms, sequence = string.match(first_waiting(lane), '^(%d+)%-(%d+)$')
+    local priority = priority_of(string.sub(lane, 1 + #K.lane - #suffix))
+    ages[#ages + 1] = {lane, tonumber(priority) or 0, tonumber(ms or 0), tonumber(sequence or 0)}
   end
   table.sort(ages, function(one, other)
     for part = 2, 4 do
