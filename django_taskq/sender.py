@@ -40,7 +40,7 @@ class Sender(Generic[P, R]):
         return await asyncio.to_thread(self.delay, *args, **kwargs)
 
     def delay_many(self, calls: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]) -> list[TaskHandle[R]]:
-        """Sends many calls, given as (arguments, keyword arguments), 500 a round trip, those of each fair key in their own.
+        """Sends many calls, given as (arguments, keyword arguments), 500 a round trip, each fair key's in their own.
 
         Nothing is sent if one of them is wrong. Each 500 are sent whole or not at all; when a later one cannot be sent
         the earlier ones have been.
