@@ -37,7 +37,7 @@ def python_call(name: str, args: str, kwargs: str) -> str:
     except RecursionError:
         return ""
     module, function = _place_of(name)
-    lines = [*sorted(imports), f"from {module} import {function}", "", f"{function}.delay({', '.join(parts)})"]
+    lines = [*sorted(imports), f"from {module} import {function}", "", f"{function}.{_verb(name)}({', '.join(parts)})"]
     if REDACTED in args + kwargs:
         lines.insert(-1, f"# {REDACTED}: its value is not in the records")
     # A lone surrogate (JSON may spell one) cannot be sent as UTF-8.
@@ -66,6 +66,11 @@ def _place_of(name: str) -> tuple[str, str]:
         return task.func.__module__, task.func.__qualname__
     module, _, function = name.rpartition(".")
     return module or "...", function
+
+
+def _verb(name: str) -> str:
+    task = lookup(name)
+    return "delay" if task is None or task.interface == "django_taskq" else "enqueue"
 
 
 def _literal(value: Any, imports: set[str]) -> str:

@@ -34,9 +34,8 @@ class AdaptedTask(Task[..., Any]):
         self.codec = PlainCodec(self.name, function, takes_context=passes_context)
         self.bind = self.codec.bind
         self.takes_context = True  # `func` does
-        self.func = functools.partial(attempt.run, self)
-        if self.is_async:
-            self.func = functools.partial(attempt.arun, self)
+        run = functools.partial(attempt.arun if self.is_async else attempt.run, self)
+        self.func = functools.update_wrapper(run, function)
 
     def verify(self) -> None:
         """Raises InvalidTask for options that make no sense."""

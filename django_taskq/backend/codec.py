@@ -97,12 +97,15 @@ class PlainCodec(CallCodec):
         return encoded[0], encoded[1]
 
     def bind(self, args: bytes, kwargs: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call as it was sent; InvalidArguments for what is not JSON, TypeError for what does not fit."""
+        """The call as it was sent; InvalidArguments for what is not JSON or does not fit the function."""
         try:
             values, named = tuple(_decode_args(args)), _decode_kwargs(kwargs)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise InvalidArguments(f"{self.task}: the arguments are not a JSON array and object: {error}") from error
-        self._check_call(values, named)
+        try:
+            self._check_call(values, named)
+        except TypeError as error:
+            raise InvalidArguments(str(error)) from error
         return values, named
 
     def _check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -7,42 +7,25 @@ OPTIONS["defaults"], TASKQ["TASK_DEFAULTS"].
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from django.utils.module_loading import import_string
 
 from django_taskq.exceptions import InvalidTask
 from django_taskq.options import OPTIONS, parse
-
-if TYPE_CHECKING:
-    from typing import Literal
-
-    from django_taskq.core.retry import Backoff
-    from django_taskq.typed_options import Errors, When
+from django_taskq.typed_options import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# A Task of django.tasks says these itself; a result must be the caller's own, and the JSON API has tasks of its own.
-_ELSEWHERE = frozenset({"queue_name", "priority", "run_after", "idempotency_key", "idempotency_ttl", "api"})
+# A Task of django.tasks says the first three itself, and each of its calls is a task with a result of its own. The
+# arguments of the JSON API are converted by hints, which django.tasks does not follow.
+_SAID_ELSEWHERE = {"queue_name", "priority", "run_after"}
+_ELSEWHERE = _SAID_ELSEWHERE | {"idempotency_key", "idempotency_ttl", "batch", "batch_timeout", "api"}
 ALLOWED = OPTIONS - _ELSEWHERE
 _ATTRIBUTE = "__taskq_options__"
 
 
-class TaskqOptions(TypedDict, total=False):
-    """What `taskq_options` takes. Spans are seconds or timedeltas."""
-
-    expires: When | None
-    max_retries: int
-    backoff: Backoff
-    retry_on: Errors
-    discard_on: Errors
-    timeout: Any
-    hard_timeout: Any
-    record: Literal["all", "failures"]
-    outbox: bool
-
-
-def taskq_options(**options: Unpack[TaskqOptions]) -> Callable[[F], F]:
+def taskq_options(**options: Unpack[Options]) -> Callable[[F], F]:
     """Options of @django_taskq.task for a function that `@django.tasks.task` decorates; put it below that.
 
     Other backends do not look at it. Raises InvalidTask for options that are unknown or make no sense.

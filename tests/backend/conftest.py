@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_taskq.broker import Broker
+from django_taskq.recorder import Recorder
 from tests.backend.api import signals
 from tests.servers import wait_for
 from tests.worker.inside import Crew
@@ -65,3 +66,10 @@ def ended(result: Any, timeout: float = 10) -> Any:
 
     wait_for(look, timeout, lambda: f"{result.status} {result.errors}")
     return result
+
+
+def recorded(broker: Broker) -> None:
+    """Everything that ended is in the database, and Redis has forgotten it."""
+    recorder = Recorder(broker, "test-recorder")
+    wait_for(lambda: recorder.run_once() or broker.connections.execute("XLEN", broker.keys.outcomes), 5)
+    broker.connections.execute("DEL", broker.keys.outcomes, broker.keys.index)

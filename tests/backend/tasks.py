@@ -118,6 +118,19 @@ def through_outbox(a: int) -> int:
     return a
 
 
+running: list[int] = []
+
+
+@task
+@taskq_options(max_concurrency=1, rate_limit="100/s", rate_limit_key="{number}")
+def alone(number: int) -> int:
+    running.append(number)
+    time.sleep(0.02)
+    count = len(running)
+    running.remove(number)
+    return count
+
+
 @task
 def wait_at_gate() -> str:
     gate.wait(10)

@@ -126,6 +126,8 @@ def test_options_that_make_no_sense_are_refused_at_import() -> None:
         taskq_options(max_retrys=1)
     with pytest.raises(OwnInvalidTask, match="priority"):
         taskq_options(priority=1)
+    with pytest.raises(OwnInvalidTask, match="batch"):
+        taskq_options(batch=10)
 
 
 def test_options_of_a_backend_come_first_and_travel_with_the_call(broker: Broker, settings: SettingsWrapper) -> None:

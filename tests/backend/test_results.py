@@ -15,24 +15,16 @@ from django.utils import timezone
 from django_taskq.broker import Broker
 from django_taskq.exceptions import TaskFailed
 from django_taskq.models import DeadTask, TaskResult
-from django_taskq.recorder import Recorder
 from django_taskq.relay import Relay
 from django_taskq.requeue import Requeued, requeue
 from tests.backend import tasks
 from tests.backend.api import Status, api, exceptions
-from tests.backend.conftest import Heard, ended
+from tests.backend.conftest import Heard, ended, recorded
 from tests.servers import wait_for
 from tests.worker.inside import Crew
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
-
-
-def recorded(broker: Broker) -> None:
-    """Everything that ended is in the database, and Redis has forgotten it."""
-    recorder = Recorder(broker, "test-recorder")
-    wait_for(lambda: recorder.run_once() or broker.connections.execute("XLEN", broker.keys.outcomes), 5)
-    broker.connections.execute("DEL", broker.keys.outcomes, broker.keys.index)
 
 
 def test_what_enqueue_returned_is_what_get_result_returns(broker: Broker) -> None:

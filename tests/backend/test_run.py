@@ -14,7 +14,7 @@ from django_taskq.backend.results import Origin
 from django_taskq.broker import Broker, Submission
 from django_taskq.core.ids import id_to_str, new_id
 from django_taskq.core.message import Message
-from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.exceptions import InvalidArguments, TaskCancelled, TaskTimeout
 from tests.backend import tasks
 from tests.backend.api import Status
 from tests.backend.conftest import Heard, ended
@@ -144,7 +144,7 @@ def test_arguments_that_do_not_fit_fail_at_once(crew: Crew, heard: Heard, broker
     broker.enqueue([Submission(message, "default")])
     result = wait_for(lambda: (found := tasks.add.get_result(id_to_str(message.id))).is_finished and found, 5)
     assert (result.status, result.attempts) == (Status.FAILED, 0)
-    assert result.errors[0].exception_class is TypeError
+    assert result.errors[0].exception_class is InvalidArguments
     wait_for(lambda: heard, 5)
     assert heard.names() == ["finished FAILED"]
 
