@@ -19,6 +19,7 @@ from django_taskq.exceptions import TaskFailed
 from django_taskq.metrics.cluster import Cluster
 from django_taskq.models import DeadTask
 from tests.commands.conftest import run
+from tests.outbox import tasks as outbox_tasks
 from tests.metrics.scrape import collected, port_of, scrape
 from tests.sampleapp.tasks import add, async_sleep, fail, sleep
 from tests.servers import ROOT, RedisServer, wait_for
@@ -163,8 +164,10 @@ def test_all_that_producers_and_workers_do(
     assert add.using(idempotency_key="k").delay(1, 2).created is False
     waiting = add.using(run_after=3600).delay(1, 2)
     assert waiting.cancel() is True
-    process = as_worker("--threads", "2", "--metrics-port", "0")
+    assert outbox_tasks.add.delay(1).cancel() is True
+    process = as_worker("--threads", "2", "--metrics-port", "0", tasks=["tests.outbox.tasks"])
     assert [handle.get(timeout=10) for handle in (later, once)] == [3, 3]
+    assert outbox_tasks.add.delay(1).get(timeout=10) == 2
     assert [handle.get(timeout=10) for handle in add.delay_many([((n, n), {}) for n in range(600)])][-1] == 1198
     assert async_sleep.delay(0.01).get(timeout=10) == 0.01
     with pytest.raises(TaskFailed):
