@@ -19,8 +19,8 @@ from django_taskq.exceptions import TaskFailed
 from django_taskq.metrics.cluster import Cluster
 from django_taskq.models import DeadTask
 from tests.commands.conftest import run
-from tests.outbox import tasks as outbox_tasks
 from tests.metrics.scrape import collected, port_of, scrape
+from tests.outbox import tasks as outbox_tasks
 from tests.sampleapp.tasks import add, async_sleep, fail, sleep
 from tests.servers import ROOT, RedisServer, wait_for
 
