@@ -128,6 +128,20 @@ def test_a_lane_whose_group_is_gone_counts_whole(full: Shard, hand: Hand) -> Non
         send(full)
 
 
+def test_of_a_queue_with_many_shares_the_length_is_counted_now_and_then(broker: Broker, hand: Hand) -> None:
+    limit = 400
+    shard = Shard(Broker(broker.connections, broker.keys, {"mail": QueueOptions(limit)}))
+    sent = [Submission(message(fair_key=str(number)), "mail") for number in range(limit)]
+    shard.send(sent[:-1])
+    shard.send(sent)  # those known already need no room
+    with pytest.raises(QueueFull) as caught:
+        send(shard)
+    assert caught.value.depth == limit
+    hand.claim(50)
+    [accepted] = shard.broker.enqueue([Submission(message(), "mail")], patience=5)
+    assert shard.find(accepted.id).state == "queued"
+
+
 # --- waiting for room -------------------------------------------------------------------------------------------------
 
 

@@ -72,6 +72,8 @@ for position = 0, offered - 1 do
     excess = excess - 1
   end
 end
+if new <= most and excess <= 0 then note_length(new) end
+note_length(-#gone)
 write_ends()
 give_back(ended)
 write_activity()

@@ -24,6 +24,7 @@ if most then
   local new = count_new(FIRST + 1)
   local length = length_of_queue(most - new)
   if new > 0 and length + new > most then return {-1, length, new} end
+  note_length(new)
 end
 take_rates()
 return admit_each(FIRST + 1)

@@ -1,5 +1,9 @@
--- The maximum length of a queue. What waits counts, ready, scheduled or parked; what a worker holds does not, so that a short
--- queue still keeps every worker busy.
+-- The maximum length of a queue. What waits counts, ready, scheduled or parked; what a worker holds does not, so that a
+-- short queue still keeps every worker busy. Of a queue with many shares a count is good for a moment, and what is added
+-- or dropped meanwhile is added to it.
+local MANY_LANES, GOOD_FOR_MS = 256, 100
+local LENGTH = string.sub(K.index, 1, -6) .. 'length:' .. queue
+
 local function held_in(lane)
   local pending, held = redis.pcall('XPENDING', lane, 'workers'), 0
   if pending.err or pending[1] == 0 then return 0 end
@@ -10,13 +14,26 @@ local function held_in(lane)
 end
 
 -- Up to `enough` the streams' own lengths will do, which are cheaper and never too small.
-local function length_of_queue(enough)
+local function count_waiting(enough)
   local lanes, length = redis.call('ZRANGE', K.lanes, 0, -1), redis.call('ZCARD', K.scheduled)
   length = length + redis.call('ZCARD', string.sub(K.index, 1, -6) .. 'parked:' .. queue)
   for _, lane in ipairs(lanes) do length = length + redis.call('XLEN', lane) end
   if length <= enough then return length end
   for _, lane in ipairs(lanes) do length = length - math.min(held_in(lane), redis.call('XLEN', lane)) end
   return length
+end
+
+local function length_of_queue(enough)
+  if redis.call('ZCARD', K.lanes) <= MANY_LANES then return count_waiting(enough) end
+  local known = redis.call('GET', LENGTH)
+  if known then return tonumber(known) end
+  local length = count_waiting(-1)
+  redis.call('SET', LENGTH, length, 'PX', GOOD_FOR_MS)
+  return length
+end
+
+local function note_length(change)
+  if change ~= 0 and redis.call('EXISTS', LENGTH) == 1 then redis.call('INCRBY', LENGTH, change) end
 end
 
 -- How many of the messages from ARGV[first] on are new to the broker.
