@@ -15,6 +15,7 @@ from django_taskq.broker.inspector import QueueState
 from django_taskq.broker.statistics import Activity
 from django_taskq.conf import max_length_of
 from django_taskq.outbox import Backlog
+from django_taskq.periodic.status import Troubles
 
 BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
 FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
@@ -34,9 +35,12 @@ class Finding(NamedTuple):
     command: str = ""
 
 
-def findings(look: Look, rates: Rates | None, outboxes: Sequence[Backlog] = ()) -> list[Finding]:
+def findings(
+    look: Look, rates: Rates | None, outboxes: Sequence[Backlog] = (), periodic: Troubles | None = None
+) -> list[Finding]:
     """Everything that is wrong, or one sentence that says that nothing is."""
     found = [*_workers(look), *_queues(look), *_failures(rates), *_server(look), *_outboxes(outboxes)]
+    found += _periodic(periodic or Troubles())
     return sorted(found, key=lambda finding: finding.level != BAD) or [_fine(look)]
 
 
@@ -148,11 +152,7 @@ def _queues(look: Look) -> list[Finding]:
 
 def _named(queues: Sequence[QueueState]) -> dict[str, str]:
     """The first few by name, and what waits in all of them."""
-    names = [queue.name for queue in queues[:NAMED]]
-    if len(queues) > NAMED:
-        more = len(queues) - NAMED
-        names.append(ngettext("%(count)s more", "%(count)s more", more) % {"count": count(more)})
-    return {"names": ", ".join(names), "waiting": count(sum(queue.ready for queue in queues))}
+    return {"names": _few([queue.name for queue in queues]), "waiting": count(sum(queue.ready for queue in queues))}
 
 
 def _failures(rates: Rates | None) -> list[Finding]:
@@ -197,6 +197,32 @@ def _outboxes(outboxes: Sequence[Backlog]) -> list[Finding]:
             text = _("Redis refused %(count)s calls in the outbox of %(database)s. They stay there.")
             found.append(Finding(BAD, text % {"count": count(outbox.refused), "database": outbox.database}, "outbox"))
     return found
+
+
+def _periodic(troubles: Troubles) -> list[Finding]:
+    found = []
+    if troubles.late:
+        text = ngettext(
+            "The periodic task %(names)s is late: no worker sends it.",
+            "The periodic tasks %(names)s are late: no worker sends them.",
+            len(troubles.late),
+        )
+        found.append(Finding(BAD, text % {"names": _few(troubles.late)}, "periodic", "manage.py taskq_periodic list"))
+    if troubles.failed:
+        text = ngettext(
+            "The last run of the periodic task %(names)s failed.",
+            "The last runs of the periodic tasks %(names)s failed.",
+            len(troubles.failed),
+        )
+        found.append(Finding(WARN, text % {"names": _few(troubles.failed)}, "periodic"))
+    return found
+
+
+def _few(names: Sequence[str]) -> str:
+    shown, more = list(names[:NAMED]), len(names) - NAMED
+    if more > 0:
+        shown.append(ngettext("%(count)s more", "%(count)s more", more) % {"count": count(more)})
+    return ", ".join(shown)
 
 
 def _fine(look: Look) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from django_taskq.broker.statistics import Activity, Minute
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import Overview, TaskType
 from django_taskq.outbox import Backlog, backlogs
+from django_taskq.periodic.status import Troubles, troubles
 
 TOP = 5  # rows of the small tables
 
@@ -44,7 +46,7 @@ class OverviewAdmin(LiveAdmin):
         rates = Rates(hour, now.at) if hour else None
         chosen = request.GET.get("span", "")
         chosen = chosen if chosen in SPANS else "1h"
-        found = [] if now.error else findings(now, rates, _outboxes())
+        found = [] if now.error else findings(now, rates, _outboxes(), _troubles(now))
         by_task = _by_task(history_of(get_broker()).tasks(hour)) if hour else {}
         urls = {page: seen(self, request, model) for page, model in TABS.items()}
         running = running_rows(now, task_urls(self, request))
@@ -87,6 +89,13 @@ def _outboxes() -> list[Backlog]:
         return shared(get_broker(), "outboxes", 5, backlogs)
     except DatabaseError:
         return []
+
+
+def _troubles(now: Look) -> Troubles | None:
+    try:
+        return shared(get_broker(), "periodic", 15, lambda: troubles(dt.datetime.fromtimestamp(now.at, dt.UTC)))
+    except DatabaseError:
+        return None
 
 
 def _by_task(activities: Mapping[tuple[str, str], Activity]) -> dict[str, Activity]:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker import scripts
+from django_taskq.broker.overflow import FULL
 from django_taskq.broker.submission import answers_of
 
 if TYPE_CHECKING:
@@ -55,17 +56,18 @@ class Ticks:
         self._broker, self._key = broker, broker.keys.periodic
 
     def fire(self, tick: Tick, submission: Submission) -> tuple[Fired, Accepted | None]:
-        """Sends a tick's message unless the tick was fired before; raises QueueFull besides, for it to be tried again.
+        """Sends a tick's message unless the tick was fired before.
 
-        Safe to repeat, and for any number at once. Tries once: whoever fires comes again.
+        Safe to repeat, and for any number at once. Tries once: whoever fires comes again. QueueFull and RateLimited,
+        which it raises besides, leave the tick to be fired later.
         """
         broker, queue, id = self._broker, submission.queue, submission.message.id
         if broker.overflow.drops(queue):
             return self._fire_displacing(tick, submission)
         what, reply = self._run(scripts.FIRE, tick, broker._admissions([submission]), id)
-        if what is Fired.REFUSED:
+        if what is Fired.REFUSED and reply[0] == FULL:
             raise broker.overflow.full(queue, *reply[1:])
-        return what, answers_of([submission], reply)[0] if what is Fired.SENT else None
+        return what, answers_of([submission], reply)[0] if what in (Fired.SENT, Fired.REFUSED) else None
 
     def _fire_displacing(self, tick: Tick, submission: Submission) -> tuple[Fired, Accepted | None]:
         """`fire` for a queue whose oldest tasks make room."""

@@ -95,12 +95,14 @@ class Scheduler:
                 raise
             except Exception as error:  # noqa: BLE001 - arguments that do not fit, a full queue, middleware
                 again = True
-                self._say(row, f"it could not be sent: {type(error).__name__}: {error}")
+                kind = type(error).__name__
+                self._say(row, f"it could not be sent: {kind}: {error}", kind)
         return again
 
-    def _say(self, row: PeriodicTask, problem: str) -> None:
-        if self._said.get(row.name) != problem:
-            self._said[row.name] = problem
+    def _say(self, row: PeriodicTask, problem: str, kind: str = "") -> None:
+        """Once, until it is another problem, of another `kind` where the words differ each time."""
+        if self._said.get(row.name) != (kind or problem):
+            self._said[row.name] = kind or problem
             logger.error("periodic task %s: %s", row.name, problem)
 
     def _failed(self, error: Exception, failures: int) -> None:

@@ -39,6 +39,23 @@ def statuses(now: dt.datetime, found: Sequence[PeriodicTask] | None = None) -> l
     return [_status(row, note, now) for row, note in zip(found, notes, strict=True)]
 
 
+class Troubles(NamedTuple):
+    """Names of periodic tasks that somebody should look at."""
+
+    late: tuple[str, ...] = ()  # a tick waits to be fired, or cannot be
+    failed: tuple[str, ...] = ()  # the last task ended as failed
+
+
+def troubles(now: dt.datetime) -> Troubles:
+    """Of all that are active; two queries at most. Raises database errors."""
+    found = statuses(now, list(rows().filter(enabled=True, removed_at=None)))
+    failed = {id for id, result in results_of([each.row for each in found]).items() if result.status == "failed"}
+    return Troubles(
+        tuple(each.row.name for each in found if each.late is not None or each.problem),
+        tuple(each.row.name for each in found if each.row.last_task in failed),
+    )
+
+
 def next_ticks(row: PeriodicTask, now: dt.datetime, count: int) -> list[dt.datetime]:
     """The ticks to come; none where the schedule cannot be used."""
     try:

@@ -9,12 +9,13 @@ import pytest
 
 from django_taskq.broker import Broker, Submission
 from django_taskq.broker.periodic import Fired, Note, Tick, Ticks
+from django_taskq.core.gates import rate_gate
 from django_taskq.core.ids import id_at
-from django_taskq.exceptions import BrokerFull, BrokerUnavailable, QueueFull
+from django_taskq.exceptions import BrokerFull, BrokerUnavailable, QueueFull, RateLimited
 from django_taskq.queue_options import DROP_OLDEST, QueueOptions
+from django_taskq.rates import parse_rate
 from tests.broker.helpers import HOUR, Hand, Shard, message
-
-MINUTE = 60_000
+from tests.broker.test_limits import gated
 
 
 @pytest.fixture
@@ -171,3 +172,14 @@ def test_where_the_oldest_make_room_they_do_once(broker: Broker, now: int) -> No
     assert fire(ticks, Tick("keyed", now), idempotency_key="nightly") is Fired.SENT
     assert fire(ticks, Tick("keyed", now + 1), idempotency_key="nightly") is Fired.OVERLAPPED
     assert note(ticks, "keyed")[:5] == (now + 1, 1, 0, 0, 1)
+
+
+def test_a_rate_limit_that_refuses_leaves_the_tick_for_later(shard: Shard, ticks: Ticks, now: int) -> None:
+    def refusing(tick: Tick) -> Fired:
+        gate = rate_gate("task:t", parse_rate("1/h"), 1, refuse=True)
+        return ticks.fire(tick, Submission(gated(gate, id=submission(tick).message.id), "default"))[0]
+
+    assert refusing(Tick("report", now)) is Fired.SENT
+    with pytest.raises(RateLimited):
+        refusing(Tick("report", now + 1))
+    assert note(ticks).tick == now

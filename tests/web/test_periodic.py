@@ -22,9 +22,10 @@ from django_taskq.periodic.sync import synchronise
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.signals import operator_action
 from tests.broker.helpers import Shard
-from tests.records.outcomes import succeeded
+from tests.records.outcomes import failed, succeeded
 from tests.web.conftest import Allowed, record
-from tests.web.scene import ESCAPED, HOSTILE
+from tests.web.scene import ESCAPED, HOSTILE, OVERVIEW, Scene, words
+from tests.web.scene import page as page_of
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/django_taskq/periodictask/"
@@ -138,6 +139,19 @@ def test_without_redis_the_rows_are_there(admin: Client, declared: PeriodicTask,
     redis_server.stop()
     assert admin.get(LIST).status_code == 200
     assert admin.get(page(declared)).status_code == 200
+
+
+def test_the_overview_says_what_is_late_and_what_failed(
+    admin: Client, scene: Scene, declared: PeriodicTask, now: dt.datetime
+) -> None:
+    scene.worker()
+    id = id_of_tick("report", now)
+    record(failed(id=id))
+    PeriodicTask.objects.update(last_task=uuid.UUID(bytes=id))
+    PeriodicTask.objects.create(name="late one", task="report", every=HOUR, since=now - 2 * HOUR)
+    content = words(page_of(admin, OVERVIEW))
+    assert "The periodic task late one is late: no worker sends it." in content
+    assert "The last run of the periodic task report failed." in content
 
 
 # --- who may do what --------------------------------------------------------------------------------------------------
