@@ -6,10 +6,12 @@ import math
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from django_taskq.api import tokens
 from django_taskq.broker.inspector import Inspector
@@ -19,13 +21,13 @@ from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.progress import Progress
-from django_taskq.models import DeadTask, TaskResult
+from django_taskq.models import DeadTask, PeriodicTask, TaskResult
 from tests.broker.helpers import Hand
 from tests.records.outcomes import entries, failed, succeeded
 from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene
 
 ADMIN = "/admin/django_taskq/"
-RESULTS, DEAD, TOKENS = (f"{ADMIN}{name}/" for name in ("taskresult", "deadtask", "apitoken"))
+RESULTS, DEAD, TOKENS, PERIODIC = (f"{ADMIN}{name}/" for name in ("taskresult", "deadtask", "apitoken", "periodictask"))
 TASKS = ("shop.tasks.send_receipt", "shop.tasks.resize_picture", "shop.tasks.index_product", "shop.tasks.sync_stock")
 MESSAGES = ("SMTP server temporarily unavailable", "cannot identify image file", "'sku-7731'")
 ERRORS = ("smtplib.SMTPServerDisconnected", "PIL.UnidentifiedImageError", "builtins.KeyError")
@@ -146,6 +148,7 @@ def fill(scene: Scene, user: User) -> Sights:
     dead = DeadTask.objects.order_by("-failed_at")[0]
     sights.dead = dead.pk
     result = TaskResult.objects.filter(status="succeeded").order_by("-finished_at")[0]
+    changed = periodic(result)
     sights.urls = [
         "/admin/",
         *empty_pages(),
@@ -159,15 +162,29 @@ def fill(scene: Scene, user: User) -> Sights:
         f"{DEAD}{dead.pk}/edit/",
         f"{DEAD}?fingerprint={dead.fingerprint}",
         f"{TOKENS}{token.pk}/change/",
+        f"{PERIODIC}{changed.pk}/change/",
+        PERIODIC,
     ]
     return sights
+
+
+def periodic(result: TaskResult) -> PeriodicTask:
+    """Periodic tasks in every state; the one that sent a task of which there is a result, and that was changed here."""
+    common = {"task": result.task, "timezone": "Europe/Berlin"}
+    now = timezone.now()
+    PeriodicTask.objects.create(name="shop.tasks.sync_stock", every=timedelta(minutes=5), enabled=False, **common)
+    PeriodicTask.objects.create(name="shop.tasks.gone", cron="0 7 1 * *", removed_at=now, declared="{}", **common)
+    PeriodicTask.objects.create(name="every night", cron="0 3 * * *", since=now - timedelta(days=2), **common)
+    return PeriodicTask.objects.create(
+        name=result.task, cron="30 6 * * MON-FRI", last_task=result.pk, changed=True, declared="{}", **common
+    )
 
 
 def empty_pages() -> list[str]:
     """Every page that is there when nothing else is."""
     return [
         OVERVIEW, QUEUES, WORKERS, TYPES, RESULTS, DEAD, f"{QUEUES}default/change/", f"{QUEUES}default/purge/",
-        f"{DEAD}bulk/requeue/", f"{DEAD}bulk/discard/", TOKENS, f"{TOKENS}add/",
+        f"{DEAD}bulk/requeue/", f"{DEAD}bulk/discard/", TOKENS, f"{TOKENS}add/", PERIODIC, f"{PERIODIC}add/",
     ]  # fmt: skip
 
 
