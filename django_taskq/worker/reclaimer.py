@@ -27,7 +27,9 @@ LONGEST_GAP = 3.0  # seconds between looks beyond which this process was itself 
 class Reclaimer:
     """Any number may run at once."""
 
-    def __init__(self, workers: Workers, limit: float = LIMIT, counter: Callable[[int], object] | None = None) -> None:
+    def __init__(
+        self, workers: Workers, limit: float = LIMIT, *, counter: Callable[[int], object] | None = None
+    ) -> None:
         self._workers, self._limit, self._counter = workers, limit, counter
         self._seen: dict[str, tuple[int, float]] = {}  # worker -> counter, monotonic seconds since it is that
         self._looked = 0.0

@@ -26,10 +26,9 @@ class Reporter:
 
     def count(self, increments: Increments, *, last: bool = False) -> None:
         """Increments; what a busy supervisor has no room for waits for the next ones, unless they are the last."""
-        if self._unsent.ended or self._unsent.sent or self._unsent.dead:
-            self._unsent.merge(increments)
-            increments, self._unsent = self._unsent, Increments()
-        for part in increments.parts():
+        self._unsent.merge(increments)
+        everything, self._unsent = self._unsent, Increments()
+        for part in everything.parts():
             if last or self._has_room():
                 self.tell("counted", part)
             else:
