@@ -42,11 +42,11 @@ def share(ratio: float | None) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes in the unit of people who read `ps`."""
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
+    """Bytes in the units of `--max-memory` and `taskq_status`: an MB is a million."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6)):
         if number >= scale:
             return f"{decimal(number / scale, 1 if number < 10 * scale else 0)} {unit}"
-    return f"{decimal(number / 1024)} KiB"
+    return f"{decimal(number / 1000)} kB"
 
 
 def brief(seconds: float | None) -> str:

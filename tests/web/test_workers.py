@@ -24,7 +24,7 @@ def test_a_worker_is_described(admin: Client, scene: Scene) -> None:
     scene.worker("w-alpha", settled=1234, version="0.1.0", python="3.12.1", django="5.2.3", **{"async": 200})
     content = words(page(admin, WORKERS))
     for shown in (
-        "1 process is alive, 0 is busy", "web-1", "pid 4711", "w-alpha", "default, mail", "64 MiB", "1,234", "running",
+        "1 process is alive, 0 is busy", "web-1", "pid 4711", "w-alpha", "default, mail", "67 MB", "1,234", "running",
         "on 4 threads and 200 coroutines", "0.1.0, Python 3.12.1, Django 5.2.3",
     ):  # fmt: skip
         assert shown in content, shown
