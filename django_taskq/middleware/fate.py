@@ -7,7 +7,7 @@ from typing import Literal
 
 from django_taskq.context import TaskContext
 from django_taskq.core.retry import what_follows
-from django_taskq.exceptions import TaskCancelled
+from django_taskq.exceptions import TaskCancelled, TaskTimeout
 
 Fate = Literal["succeeded", "retried", "failed", "discarded", "cancelled"]
 _FATES: dict[str, Fate] = {"retry": "retried", "bury": "failed", "discard": "discarded"}
@@ -26,11 +26,15 @@ def fate_of(context: TaskContext, error: BaseException | None) -> Fate:
 
     A worker that lost the task meanwhile, or a request to cancel it, may still make something else of it.
     """
-    if error is None:
+    if getattr(context.place, "abandoned", False):  # it ignored its time limit, and was settled for that by then
+        kind: type[BaseException] = TaskTimeout
+    elif error is None:
         return "succeeded"
-    kind, task = type(meant_by(context, error)), context.task
+    else:
+        kind = type(meant_by(context, error))
     if issubclass(kind, TaskCancelled):
         return "cancelled"
+    task = context.task
     follows = what_follows(
         kind, attempt=context.attempt, max_retries=context.max_retries, retry_on=task.retry_on,
         discard_on=task.discard_on,

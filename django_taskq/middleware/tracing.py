@@ -31,7 +31,7 @@ except ImportError as error:
 import django_taskq
 from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_to_str
-from django_taskq.exceptions import Retry
+from django_taskq.exceptions import Retry, TaskTimeout
 from django_taskq.middleware.base import Factory, around
 from django_taskq.middleware.fate import fate_of, meant_by
 from django_taskq.producer import Sending
@@ -108,7 +108,10 @@ def _attempt(context: TaskContext) -> Iterator[None]:
         if not created.is_valid and not context.calls:
             context.message.headers = {**context.headers, **_header({})}  # its log lines and retries belong to it
         yield
-        span.set_attribute("django_taskq.outcome", "succeeded")
+        fate = fate_of(context, None)
+        span.set_attribute("django_taskq.outcome", fate)
+        if fate != "succeeded":
+            _failed(span, TaskTimeout("It ignored its time limit, and had been settled without its end."))
     except BaseException as error:
         fate = fate_of(context, error)
         span.set_attribute("django_taskq.outcome", fate)

@@ -267,6 +267,20 @@ def test_a_batch_is_one_span_linked_to_what_sent_its_calls(spans: InMemorySpanEx
     assert json.loads(contexts[0].headers["trace"])["traceparent"] == PARENT["traceparent"]
 
 
+class Abandoned(Place):
+    abandoned = True
+
+
+def test_an_attempt_that_was_settled_without_its_end_is_no_success(spans: InMemorySpanExporter) -> None:
+    context = context_of(tasks.works, attempt=9)
+    context.place = Abandoned()
+    assert run(context, 1) == 1
+    span = only(spans)
+    assert span.attributes is not None
+    assert (span.attributes["django_taskq.outcome"], span.status.status_code) == ("failed", StatusCode.ERROR)
+    assert span.attributes["error.type"] == "django_taskq.exceptions.TaskTimeout"
+
+
 class Interrupted(Place):
     interruption = TaskCancelled
 
