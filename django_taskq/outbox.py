@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 
 from django_taskq.broker import Found, Submission, get_broker
 from django_taskq.broker import outbox as calls
+from django_taskq.broker.connection import retrying
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
@@ -30,7 +31,9 @@ from django_taskq.registry import all_tasks
 logger = logging.getLogger(__name__)
 
 BATCH = 500  # rows a statement
-QUIET = 2.0  # seconds without a nudge after one that failed: a Redis that is away must not slow every commit down
+# Seconds without a nudge after one that failed, and five times what the attempt took: a Redis that is away must not
+# slow every commit down.
+QUIET = 2.0
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Submission).decode
@@ -110,14 +113,14 @@ def nudge(alias: str) -> None:
     global _quiet_until
     if time.monotonic() < _quiet_until:
         return
-    for attempt in (1, 2):  # an idle connection may have ended with a restart of Redis
-        try:
-            calls.nudge(get_broker(), alias)
-            return
-        except TaskqError as error:
-            if attempt == 2:
-                _quiet_until = time.monotonic() + QUIET
-                logger.warning("outbox: tasks wait in the database until Redis is back: %s", error)
+    began = time.monotonic()
+    try:
+        # Again at once, because an idle connection may have ended with a restart of Redis.
+        retrying(lambda: calls.nudge(get_broker(), alias), 0.02)
+    except TaskqError as error:
+        now = time.monotonic()
+        _quiet_until = now + QUIET + 5 * (now - began)
+        logger.warning("outbox: tasks wait in the database until Redis is back: %s", error)
 
 
 # --- what waits -------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from django_taskq.broker import Accepted, Broker, Submission
 from django_taskq.broker.keys import Place
 from django_taskq.broker.outbox import LeaseLost, RelayLease, withdraw
 from django_taskq.broker.submission import BATCH, chunks_of
+from django_taskq.conf import get_settings
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerRefused, BrokerUnavailable, TaskqError
@@ -35,6 +36,23 @@ logger = logging.getLogger(__name__)
 BATCH_BYTES = 4 << 20  # of calls that are in memory at a time
 FRESH = 4.0  # seconds since it was written in which an entry cannot have been sent, run, recorded and forgotten
 FIRST_PAUSE, LAST_PAUSE = 0.25, 15.0  # seconds for which a queue that takes nothing is left alone
+
+
+def drain(broker: Broker) -> int:
+    """Sends what is in the outboxes now, here, as far as no other relay is at it; how many entries are done with.
+
+    For what cannot wait for a worker's relay: a worker that ends when nothing is ready, a test. Raises what database
+    and broker raise.
+    """
+    done = 0
+    for database in get_settings().outbox_databases:
+        relay = Relay(broker, database)
+        try:
+            while count := relay.run_once():
+                done += count
+        finally:
+            relay.give_up()
+    return done
 
 
 class Entry(NamedTuple):
@@ -176,8 +194,12 @@ class Relay:
         self.rows.filter(pk=key).update(state=OutboxEntry.State.REFUSED, error=error)
 
     def close(self) -> None:
-        """Gives the lease up, so that another relay goes on at once, and the connection back."""
+        """Gives up the lease, and the connection."""
         connections[self.database].close()
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Another relay may go on at once."""
         if self.holding:
             self.holding = False
             try:

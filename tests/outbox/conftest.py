@@ -22,7 +22,7 @@ from tests.outbox.tasks import add
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
-TASKS = [registry._tasks.pop(task.name) for task in (tasks.add, tasks.note)]
+TASKS = [registry._tasks.pop(task.name) for task in (tasks.add, tasks.note, tasks.one_by_one)]
 QUEUES: dict[str, dict[str, Any]] = {"default": {}, "mail": {}}
 
 

@@ -12,6 +12,11 @@ def add(a: int, b: int = 1) -> int:
     return a + b
 
 
+@task(outbox=True, max_concurrency=1)
+def one_by_one(number: int) -> int:
+    return number
+
+
 @task(outbox=True)
 def note(path: str, line: str) -> None:
     """Appends a line to a file: what ran, and in which order, is known without asking the queue."""

@@ -18,9 +18,9 @@ from django_taskq.core.states import State
 from django_taskq.models import OutboxEntry, TaskResult
 from django_taskq.recorder import Recorder
 from django_taskq.relay import Relay
-from tests.broker.helpers import Shard
+from tests.broker.helpers import Hand, Shard, id_of
 from tests.outbox.conftest import age, to_mail, waiting
-from tests.outbox.tasks import add
+from tests.outbox.tasks import add, one_by_one
 from tests.servers import RedisServer
 
 
@@ -194,6 +194,15 @@ def test_the_second_of_an_idempotency_key_is_recorded_as_discarded(shard: Shard,
     Recorder(shard.broker).run_once()
     row = TaskResult.objects.get(pk=second.id)
     assert (row.status, row.args, row.attempts, row.queue) == ("discarded", "[2]", 0, "default")
+
+
+def test_limits_hold_for_what_comes_from_the_outbox(shard: Shard, relay: Relay) -> None:
+    handles = [one_by_one.delay(number) for number in range(3)]
+    assert relay.run_once() == 3
+    hand = Hand(shard)
+    [first] = hand.claim()
+    assert id_of(first) == id_from_str(handles[0].id)
+    assert shard.states(id_from_str(handle.id) for handle in handles) == ["running", "blocked", "blocked"]
 
 
 def test_large_calls_come_in_small_batches(shard: Shard, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,14 @@ import sys
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import DatabaseError, connections
 
+from django_taskq import outbox
 from django_taskq.broker import get_broker
 from django_taskq.conf import get_settings
+from django_taskq.exceptions import TaskqError
 from django_taskq.management.command import TaskqCommand, at_least
+from django_taskq.relay import drain
 from django_taskq.worker.exporting import Exporter
 from django_taskq.worker.options import WorkerOptions
 from django_taskq.worker.queue_list import parse_queues
@@ -109,7 +113,17 @@ class Command(TaskqCommand):
             metered=options["metrics_port"] is not None,
         )
         exporter = self._exporter(options["metrics_address"], options["metrics_port"]) if worker.metered else None
+        if worker.burst and outbox.in_use():
+            self._empty_outboxes()
         sys.exit(Supervisor(get_broker(), worker, exporter).run())
+
+    def _empty_outboxes(self) -> None:
+        """A burst ends when nothing is ready: what has been committed before it is to be ready when it begins."""
+        try:
+            drain(get_broker())
+        except (TaskqError, DatabaseError) as error:
+            logger.warning("a burst begins with tasks in the outbox: %s", error)
+        connections.close_all()
 
     def _exporter(self, address: str, port: int) -> Exporter:
         try:
