@@ -37,7 +37,7 @@ class Keys:
         self.scheduled_prefix = f"{tag}:scheduled:"
         self.worker_prefix = f"{tag}:worker:"
         self.inbox_prefix = f"{tag}:inbox:"
-        self.length_prefix = f"{tag}:length:"  # string, for a queue with many shares: how many tasks wait; 100 ms
+        self.length_prefix = f"{tag}:length:"  # string, for a queue with many shares: how many tasks wait; expires soon
         self.parked_prefix = f"{tag}:parked:"
         self.limit_prefix = f"{tag}:limit:"
         self.waiting_prefix = f"{tag}:waiting:"

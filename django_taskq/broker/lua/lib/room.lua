@@ -1,7 +1,7 @@
 -- The maximum length of a queue. What waits counts, ready, scheduled or parked; what a worker holds does not, so that a
--- short queue still keeps every worker busy. Of a queue with many shares a count is good for a moment, and what is added
--- or dropped meanwhile is added to it.
-local MANY_LANES, GOOD_FOR_MS = 256, 100
+-- short queue still keeps every worker busy. Of a queue with many shares a count is good for a moment, the longer the
+-- more there are, and what is added or dropped meanwhile is added to it.
+local MANY_LANES, LANES_A_MS, SHORTEST_MS = 256, 5, 100
 local LENGTH = string.sub(K.index, 1, -6) .. 'length:' .. queue
 
 local function held_in(lane)
@@ -24,11 +24,12 @@ local function count_waiting(enough)
 end
 
 local function length_of_queue(enough)
-  if redis.call('ZCARD', K.lanes) <= MANY_LANES then return count_waiting(enough) end
+  local lanes = redis.call('ZCARD', K.lanes)
+  if lanes <= MANY_LANES then return count_waiting(enough) end
   local known = redis.call('GET', LENGTH)
   if known then return tonumber(known) end
-  local length = count_waiting(-1)
-  redis.call('SET', LENGTH, length, 'PX', GOOD_FOR_MS)
+  local length = count_waiting(enough)
+  redis.call('SET', LENGTH, length, 'PX', math.max(SHORTEST_MS, math.floor(lanes / LANES_A_MS)))
   return length
 end
 

@@ -46,8 +46,9 @@ local function take_turns(group, lanes)
   if #changes > 0 then redis.call('ZADD', lanes, 'XX', unpack(changes)) end
 end
 
-local function take_from(lanes)
-  local listed, group, shares, base = redis.call('ZREVRANGE', lanes, 0, MOST_LANES - 1, 'WITHSCORES'), {}, false, nil
+-- Returns true when there are more lanes in line.
+local function take_from_first(lanes, most)
+  local listed, group, shares, base = redis.call('ZREVRANGE', lanes, 0, most - 1, 'WITHSCORES'), {}, false, nil
   local idle = 0
   local function take_group()
     if shares then
@@ -68,9 +69,15 @@ local function take_from(lanes)
       take_group()
       group, shares, base = {}, false, score
     end
-    if is_used_up() then return end
+    if is_used_up() then return false end
     group[#group + 1], shares = lane, shares or is_share(lane)
   end
   take_group()
-  unseen = unseen or #listed == MOST_LANES * 2 and idle == 0
+  return idle == 0 and #listed == most * 2 and not is_used_up()
+end
+
+-- Mostly the first few have enough, and thousands of names take longer than what is to be handed over.
+local function take_from(lanes)
+  local few = math.min(MOST_LANES, 32 + 2 * left)
+  if take_from_first(lanes, few) then unseen = take_from_first(lanes, MOST_LANES) or unseen end
 end
