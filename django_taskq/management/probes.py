@@ -38,7 +38,9 @@ def live(census: Census | None, pid: int | None) -> Probe:
     beating = [worker for worker in own if worker.age is not None and worker.state not in ("silent", "dead")]
     if beating:
         age = min(worker.age or 0.0 for worker in beating)
-        return Probe("live", Verdict.GOOD, f"{len(beating)} task processes of {of} beat, the last {age:.1f} s ago")
+        return Probe(
+            "live", Verdict.GOOD, f"task processes of {of} that beat: {len(beating)}, the last {age:.1f} s ago"
+        )
     if own:
         return Probe("live", Verdict.BAD, f"no task process of {of} has beaten for {SILENT:.0f} s")
     return Probe("live", Verdict.BAD, f"no worker of {of} is registered")

@@ -96,7 +96,7 @@ def test_parts_are_small_and_add_up_to_the_whole() -> None:
 def test_a_supervisor_that_does_not_listen_holds_up_nobody_and_misses_nothing() -> None:
     ours, theirs = Pipe()
     reporter, sent, full = Reporter(ours), 0, 0
-    for number in range(1000):
+    for number in range(200):
         tally = Tally()
         for task in range(100):
             tally.sent(f"{'x' * 100}{task}", f"queue{number}")
@@ -105,7 +105,7 @@ def test_a_supervisor_that_does_not_listen_holds_up_nobody_and_misses_nothing() 
         assert time.monotonic() - began < 1
         sent += 100
         full += bool(reporter._unsent.sent)
-    assert full > 500
+    assert full > 50
     total = Increments()
     while theirs.poll(0):
         word, part = theirs.recv()

@@ -118,7 +118,7 @@ def test_hostile_clients_do_not_delay_the_beats(worker: StartWorker, redis_serve
     idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
     for number, client in enumerate(idle):
         client.sendall(b"GET /metrics HTTP/1.1\r\n" + b"\r\n" * (number % 2))
-    end = time.monotonic() + 1.5
+    end = time.monotonic() + 1.2
     with redis_server.client() as client:
         before = client.zscore("{taskq}:workers", process.ids[0])
         while time.monotonic() < end:
