@@ -107,6 +107,11 @@ def kills(calls: list[BatchCall[Step]]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+@task(batch=10, batch_timeout=0.05, max_concurrency=2, concurrency_key="name:{item.name}")
+def at_most_two(calls: list[BatchCall[Step]]) -> None:
+    _note(calls)
+
+
 @task(batch=1_000, batch_timeout=30)
 def patient(calls: list[BatchCall[Step]]) -> None:
     _note(calls)

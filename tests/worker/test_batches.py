@@ -177,6 +177,13 @@ def test_a_batch_that_finds_no_thread_goes_back_and_runs_later(
         assert ends(handles) == ["succeeded"] * 4
 
 
+def test_limits_count_calls_and_not_batches(crew: Crew, ledger: Ledger) -> None:
+    handles = send(batch_tasks.at_most_two, ledger, *"ababababab")
+    assert ends(handles) == ["succeeded"] * 10
+    assert max(names.count(name) for names in names_of(ledger) for name in names) == 2
+    assert max(map(len, names_of(ledger))) == 4
+
+
 def test_a_backlog_runs_in_full_batches(broker: Broker, ledger: Ledger) -> None:
     handles = send(batch_tasks.gathers, ledger, *(str(number) for number in range(200)))
     with Crew(broker, threads=2):
