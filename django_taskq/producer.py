@@ -137,7 +137,7 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
 def send(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
     """Sends one call; raises InvalidArguments, PayloadTooLarge, QueueFull, BrokerUnavailable."""
     message = _message(route, *_encode(route, args, kwargs))
-    with _sending(route, message):
+    with _sending(route, message, deferred=route.outbox):
         if route.outbox:
             return _written(route, [_wrap(route, message)])[0]
         return _accepted(route, get_broker().enqueue((_wrap(route, message),), route.patience)[0])
@@ -152,7 +152,7 @@ def send_many(route: Route, calls: Iterable[Call]) -> list[TaskHandle[Any]]:
         )
     encoded = [_encode(route, *_split(route, number, call)) for number, call in enumerate(calls)]
     submissions = (_wrap(route, _message(route, *call)) for call in encoded)  # made as they leave
-    with _sending(route, count=len(encoded)):
+    with _sending(route, count=len(encoded), deferred=route.outbox):
         if route.outbox:
             return _written(route, list(submissions))
         broker = get_broker()

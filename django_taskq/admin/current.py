@@ -62,7 +62,7 @@ def current(id: bytes) -> Current:
 def _ask(broker: Broker, id: bytes) -> Current:
     [found] = broker.find([id], patience=0.0)
     if found.state is None:
-        return _unsent(id) if outbox.in_use() else Current()
+        return _unsent(id)
     if found.outcome is not None:
         return Current(_of_outcome(found.outcome, id, _settled(found)), found.state)
     now = Current(_of_message(found, id), found.state, due=None if found.due is None else _moment(found.due / 1000))

@@ -104,7 +104,7 @@ class RelayService:
         if isinstance(error, Error | TaskqError):
             if type(error) is not self._complaint:
                 self._complaint = type(error)
-                logger.warning("relay: tasks wait in the outbox of %r, trying again: %s", self._database, error)
+                logger.warning("relay: nothing leaves the outbox of %r, trying again: %s", self._database, error)
         elif failures & (failures - 1) == 0:  # a fault of our own: at the 1st, 2nd, 4th, 8th time
             logger.error("relay: look %d failed, trying again", failures, exc_info=error)
         return min(LAST_BACKOFF, FIRST_BACKOFF * float(1 << min(failures - 1, 10)))

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_taskq import BrokerFull, BrokerRefused, BrokerUnavailable, QueueFull, TaskFailed
 from django_taskq import relay as module
 from django_taskq.broker import Broker
-from django_taskq.broker.outbox import LeaseLost, RelayLease
+from django_taskq.broker.outbox import RelayLease
 from django_taskq.core.ids import id_from_str
 from django_taskq.core.states import State
 from django_taskq.models import OutboxEntry, TaskResult
@@ -82,39 +82,6 @@ def test_a_relay_that_lost_its_lease_on_the_way_sends_nothing(
     monkeypatch.setattr(late, "_sort_out", meanwhile)
     assert (late.run_once(), late.holding) == (0, False)
     assert (sent(shard), shard.broker.find([id_from_str(handle.id)])[0].state) == ([], None)
-
-
-@pytest.mark.parametrize("change", [("until", "1"), ("token", "77"), ("owner", "other")])
-def test_the_lease_is_asked_in_the_script_that_sends(shard: Shard, relay: Relay, change: tuple[str, str]) -> None:
-    lease = RelayLease(shard.broker, "default", "me")
-    assert lease.take()
-    add.delay(1)
-    [entry] = relay._read()
-    shard.redis("HSET", shard.keys.relay_prefix + "default", *change)
-    with pytest.raises(LeaseLost):
-        lease.send([entry.submission])
-    assert shard.index() == {}
-    if change[0] == "until":
-        assert lease.take()
-        assert [accepted.created for accepted in lease.send([entry.submission])] == [True]
-
-
-def test_what_was_begun_under_an_earlier_token_counts_no_more(shard: Shard, relay: Relay) -> None:
-    lease = RelayLease(shard.broker, "default", "me")
-    lease.take()
-    add.delay(1)
-    [entry] = relay._read()
-    first = lease._token
-    lease.take()
-    lease._token = first
-    with pytest.raises(LeaseLost):
-        lease.send([entry.submission])
-
-
-def test_a_lease_from_before_the_clock_stepped_back_binds_nobody(shard: Shard, relay: Relay) -> None:
-    shard.redis("HSET", shard.keys.relay_prefix + "default", "owner", "gone", "until", "99999999999999", "token", "1")
-    assert relay.run_once() == 0
-    assert relay.holding
 
 
 def test_sent_and_not_deleted_it_is_not_sent_again(shard: Shard, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
