@@ -29,7 +29,7 @@ class Heard(list[tuple[str, Any, str, Any]]):
         self.errors: list[BaseException | None] = []
 
     def enqueued(self, sender: Any, task_result: Any, **_: Any) -> None:
-        self.append(("enqueued", sender, task_result.status, task_result))
+        self.insert(0, ("enqueued", sender, task_result.status, task_result))  # the worker may be faster
 
     def started(self, sender: Any, task_result: Any, **_: Any) -> None:
         self.append(("started", sender, task_result.status, task_result))
