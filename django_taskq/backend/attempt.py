@@ -31,7 +31,7 @@ REMEMBERED = 10_000
 told: set[str] = set()  # ids of tasks whose end was announced here, and is settled a moment later in this process
 
 
-def run(task: AdaptedTask, context: TaskContext, *args: Any, **kwargs: Any) -> Any:
+def run(task: AdaptedTask, context: TaskContext, /, *args: Any, **kwargs: Any) -> Any:
     """Runs a function."""
     attempt = Attempt(task, context)
     attempt.tell(task.framework.task_started)
@@ -46,7 +46,7 @@ def run(task: AdaptedTask, context: TaskContext, *args: Any, **kwargs: Any) -> A
     return value
 
 
-async def arun(task: AdaptedTask, context: TaskContext, *args: Any, **kwargs: Any) -> Any:
+async def arun(task: AdaptedTask, context: TaskContext, /, *args: Any, **kwargs: Any) -> Any:
     """Runs a coroutine function. Receivers that are functions run in a thread, with the same `sys.exc_info()`."""
     attempt = Attempt(task, context)
     await attempt.atell(task.framework.task_started)

@@ -36,6 +36,11 @@ def echo(*args: Any, **kwargs: Any) -> Any:
 
 
 @task
+async def echo_soon(*args: Any, **kwargs: Any) -> Any:
+    return {"args": args, "kwargs": kwargs}
+
+
+@task
 def hinted(day: str, amount: Decimal) -> list[str]:
     """Its hints must not be followed: `django.tasks` knows no conversions."""
     return [type(day).__name__, type(amount).__name__]

@@ -41,6 +41,12 @@ def test_arguments_arrive_as_plain_json_whatever_the_hints_say(crew: Crew) -> No
     assert ended(sent).return_value == {"args": [[1, 2], {"a": [None, True, 0.5]}, "bytes"], "kwargs": {"k": "ü"}}
 
 
+@pytest.mark.parametrize("task", [tasks.echo, tasks.echo_soon])
+def test_arguments_may_have_any_names(crew: Crew, task: object) -> None:
+    named = {"task": 1, "context": 2, "args": 3, "kwargs": 4, "func": 5, "not a name": 6}
+    assert ended(task.enqueue(**named)).return_value == {"args": [], "kwargs": named}
+
+
 def test_a_task_of_ours_runs_in_the_same_queue(crew: Crew) -> None:
     handle, sent = tasks.own.delay(5), tasks.add.enqueue(5)
     assert handle.get(timeout=5) == 5
