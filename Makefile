@@ -46,7 +46,7 @@ test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need D
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
-	  tests/api tests/backend tests/outbox tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
+	  tests/api tests/backend tests/outbox tests/periodic tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
 
 # In an environment of their own, because they bring a hundred packages. They need Python 3.13: PYTHON=python3.13.
 test-apps: .venv-apps/.apps  ## other people's apps that send through django.tasks, with a worker of ours

@@ -15,6 +15,7 @@ from django_taskq.core.schedule import ONCE, SKIP, Interval, Times
 
 NAME_LENGTH = 255
 CRON_LENGTH = 200
+RECENT = dt.timedelta(seconds=5)  # longer than a scheduler sleeps
 
 # What a declaration in code says, and a person may change.
 SCHEDULE_FIELDS = ("cron", "every", "timezone")
@@ -103,11 +104,13 @@ class PeriodicTask(models.Model):
     def settled(self, at: dt.datetime, *others: dt.datetime | None) -> dt.datetime:
         """Up to when nothing is fired any more, as of `at`; `others` are further moments of that kind.
 
-        What lies further ahead than an hour was noted before the clock stepped back, and does not count.
+        What lies further ahead than an hour was noted before the clock stepped back, and does not count. What was fired
+        before that is not known then, so nothing older than a few seconds is fired.
         """
         horizon = at + dt.timedelta(hours=1)
-        known = [moment for moment in (self.since, self.last_tick, *others) if moment is not None]
-        return max((moment for moment in known if moment <= horizon), default=at)
+        known: list[dt.datetime] = [moment for moment in (self.since, self.last_tick, *others) if moment is not None]
+        believable = [moment for moment in known if moment <= horizon]
+        return max(believable if len(believable) == len(known) else [*believable, at - RECENT])
 
 
 def different(row: PeriodicTask, values: dict[str, Any], fields: tuple[str, ...] = DECLARED_FIELDS) -> bool:

@@ -35,18 +35,18 @@ def fire_due(ticks: Ticks, row: PeriodicTask, task: Task[..., Any], note: Note, 
     since = settled(row, note, now)
     plan = due(row.times, since, now, row.catch_up)
     missed = plan.missed
-    if missed:
-        logger.warning("periodic task %s: missed %d ticks up to %s", row.name, missed, plan.passed)
     for at in plan.ticks:
         what = _fire(ticks, row, task, Tick(row.name, tick_ms(at), tick_ms(since), missed), now - at)
-        missed = 0
         if what is Fired.BEFORE:
             return  # by somebody who tells the database himself, or else we do in the next round
+        _tell_missed(row, missed, plan.passed)
+        missed = 0
         _follow(row, at, sent=what is Fired.SENT)
     if missed and plan.passed is not None:
-        ticks.give_up(Tick(row.name, tick_ms(plan.passed), tick_ms(since), missed))
+        if ticks.give_up(Tick(row.name, tick_ms(plan.passed), tick_ms(since), missed)) is Fired.GIVEN_UP:
+            _tell_missed(row, missed, plan.passed)
         _follow(row, plan.passed, sent=False)
-    if not plan.ticks and not missed and note.tick:
+    if not plan.ticks and not plan.missed and note.tick:
         # Fired by somebody who died before he could tell the database, or is about to.
         _follow(row, moment_of(note.tick), sent=False, task=note.id)
 
@@ -72,6 +72,12 @@ def _fire(ticks: Ticks, row: PeriodicTask, task: Task[..., Any], tick: Tick, lag
     elif what is Fired.OVERLAPPED:
         logger.warning("periodic task %s: left out %s, because the one before is still on its way", row.name, at)
     return what
+
+
+def _tell_missed(row: PeriodicTask, missed: int, until: dt.datetime | None) -> None:
+    """Of the many who find out, whoever has settled it says so."""
+    if missed:
+        logger.warning("periodic task %s: missed %d ticks up to %s", row.name, missed, until)
 
 
 def _follow(row: PeriodicTask, tick: dt.datetime, *, sent: bool, task: bytes = b"") -> None:

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_taskq import get_task
 from django_taskq.broker import Broker
-from django_taskq.broker.periodic import Ticks
+from django_taskq.broker.periodic import Tick, Ticks
 from django_taskq.core.schedule import id_of_tick, jitter_of, tick_ms
 from django_taskq.periodic import firing
 from django_taskq.periodic.scheduler import LONGEST_SLEEP, Scheduler
@@ -255,6 +255,21 @@ def test_a_redis_that_lost_everything_does_not_fire_again_what_the_row_knows(
     redis_server.flush()
     scheduler.run_once()
     assert sent(shard) == []
+
+
+def test_after_the_clock_stepped_back_a_day_the_next_ticks_are_fired_and_no_older_ones(
+    code: Code, scheduler: Scheduler, shard: Shard, now: dt.datetime
+) -> None:
+    code.declare()
+    day = dt.timedelta(days=1)
+    Ticks(shard.broker).give_up(Tick("by hand", tick_ms(now + day)))
+    Ticks(shard.broker).give_up(Tick("hourly", tick_ms(now + day)))
+    _, tick = make(now, ago=SECOND, since=now - 30 * day, last_tick=now + day)
+    make(now, name="hourly", ago=HOUR / 2, since=now - 30 * day, last_tick=now + day)
+    make(now, name="new", ago=SECOND, since=now + day)
+    for _ in range(2):
+        scheduler.run_once()
+    assert sorted(sent(shard)) == sorted(id_of_tick(name, tick) for name in ("by hand", "new"))
 
 
 @pytest.mark.usefixtures("transactional_db")
