@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CHUNK = 100  # limits a script call
 PARKED = 500  # parked tasks a script call looks at, as in sweep.lua
+PAUSED_TASK = "task:"  # what a member of the set of what is paused begins with, where it is no queue
 MOST_CHUNKS = 20  # of a sweep; the next goes on from there
 
 
@@ -33,13 +34,13 @@ class Gates:
 
     def pause(self, task: str) -> bool:
         """No worker is given calls of that task any more; False when it was paused already."""
-        return bool(self._connections.execute("SADD", self._keys.paused_tasks, task))
+        return bool(self._connections.execute("SADD", self._keys.paused, PAUSED_TASK + task))
 
     def resume(self, task: str) -> bool:
         """Undoes `pause`, 500 messages a round trip; False when it was not paused."""
         was = False
         while True:
-            names = (2, self._keys.index, self._keys.paused_tasks)
+            names = (2, self._keys.index, self._keys.paused)
             paused, count = self._connections.run(scripts.RESUME_TASK, (*names, task, PARKED))
             was = was or bool(paused)
             if count < PARKED:
@@ -47,7 +48,8 @@ class Gates:
 
     def paused(self) -> list[str]:
         """The names of paused tasks."""
-        return sorted(name.decode() for name in self._connections.execute("SMEMBERS", self._keys.paused_tasks))
+        names = (name.decode() for name in self._connections.execute("SMEMBERS", self._keys.paused))
+        return sorted(name.removeprefix(PAUSED_TASK) for name in names if name.startswith(PAUSED_TASK))
 
     def sweep(self, queues: Sequence[str]) -> Swept:
         """Heals what somebody broke by changing keys: bounded, the next sweep goes on where this one ended."""

@@ -44,8 +44,7 @@ class Keys:
         self.rate_prefix = f"{tag}:rate:"  # hash of a rate limit: n, s, f, l (lua/lib/rate.lua)
         self.limits = f"{tag}:limits"  # set: limits that have holders or somebody waiting
         self.holds = f"{tag}:holds"  # hash: id -> the limits it holds a place of, one a line
-        self.paused_tasks = f"{tag}:paused:tasks"  # set: names of tasks that are not handed over
-        self.paused = f"{tag}:paused"  # set: queues that are not claimed from
+        self.paused = f"{tag}:paused"  # set: queues that are not claimed from, `task:<name>` that are not handed over
         self.cancels = f"{tag}:cancels"  # hash: id -> '', for tasks a worker holds
         self.totals = f"{tag}:totals"  # hash: "<queue>:<state>" -> count
         self.stats_prefix = f"{tag}:stats:"  # hash of a minute (epoch minutes): what ended, how fast; 48 hours

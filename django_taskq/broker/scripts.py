@@ -22,11 +22,15 @@ class Script:
     def __init__(self, name: str) -> None:
         self.name = name
         text = _SCRIPT.sub(lambda match: _read(match[1]), _read(name))
-        self.source = _INCLUDE.sub(lambda match: _read(f"lib/{match[1]}"), text)
+        self.source = _with_includes(text)
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def __repr__(self) -> str:
         return f"<Script {self.name}>"
+
+
+def _with_includes(text: str) -> str:
+    return _INCLUDE.sub(lambda match: _with_includes(_read(f"lib/{match[1]}")), text)
 
 
 def _read(name: str) -> str:

@@ -90,6 +90,6 @@ def test_a_resumption_that_was_interrupted_is_finished_by_a_sweep(shard: Shard, 
     ids = shard.seed_waiting(3)
     gates.pause("t")
     hand.claim()
-    shard.redis("SREM", shard.keys.paused_tasks, "t")  # the next line was never reached
+    shard.redis("SREM", shard.keys.paused, "task:t")  # the next line was never reached
     assert gates.sweep(["default"]).went_on == 3
     assert [id_of(each) for each in hand.claim()] == ids

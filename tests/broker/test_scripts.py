@@ -33,7 +33,7 @@ def test_includes_are_taken_in_once_each(script: scripts.Script) -> None:
 
 
 def test_every_shared_part_is_used() -> None:
-    sources = "".join(path.read_text() for path in FOLDER.glob("*.lua"))
+    sources = "".join(path.read_text() for path in FOLDER.rglob("*.lua"))
     assert {path.stem for path in (FOLDER / "lib").glob("*.lua")} == set(
         re.findall(r"^-- @include (\w+)$", sources, re.MULTILINE)
     )

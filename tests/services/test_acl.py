@@ -34,7 +34,7 @@ pytestmark = pytest.mark.services
 PRODUCER, WORKER, ADMIN = "shop-web", "shop-worker", "shop-admin"
 RULES = re.findall(r"^```acl\n(.*?)^```$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE | re.DOTALL)
 OF_PRODUCERS = {scripts.ENQUEUE, scripts.DISPLACE, scripts.FIND, scripts.CANCEL, scripts.WITHDRAW}
-OF_ADMINS = {scripts.RESUME, scripts.REQUEUE, scripts.CONTROL}
+OF_ADMINS = {scripts.RESUME, scripts.RESUME_TASK, scripts.REQUEUE, scripts.CONTROL}
 SCRIPTS = {
     PRODUCER: OF_PRODUCERS,
     WORKER: {script for script in scripts.ALL if script not in OF_ADMINS},
@@ -55,6 +55,7 @@ PLAIN = {  # what Python calls without a script
         "hmget",
         "hset",
         "smembers",
+        "sscan",
         "xack",
         "xlen",
         "xrange",
@@ -68,6 +69,7 @@ PLAIN = {  # what Python calls without a script
         "hgetall",
         "hmget",
         "sadd",
+        "smembers",
         "xlen",
         "xrange",
         "zrange",

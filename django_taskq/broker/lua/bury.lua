@@ -7,12 +7,8 @@
 --         is not what the index knows by it.
 -- @include index
 -- @include clock
--- @include wake
 -- @include lanes
--- @include unpacked
--- @include fields
--- @include parking
--- @include limits
+-- @include places
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -36,6 +32,6 @@ end, function(entry, id, at)
   return ARGV[at + 2] == 'malformed' and is_anothers(entry, id) and UNCONFIRMED
 end)
 write_ends()
-give_back(ended)
+give_back_places(ended)
 write_activity()
 return refused

@@ -5,12 +5,8 @@
 -- Returns for each: 1 cancelled, 2 requested, 3 held and left alone, 0 it has moved since (look again).
 -- @include index
 -- @include clock
--- @include wake
 -- @include lanes
--- @include unpacked
--- @include fields
--- @include parking
--- @include limits
+-- @include places
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -36,7 +32,7 @@ for at = FIRST + 1, #ARGV, 5 do
       if entry then
         entries[#entries + 1] = entry
       elseif string.sub(location, 1, 1) == 'p' then
-        leave_parking(id, queue)
+        place_keeper().leave_parking(id, queue)
       else
         redis.call('ZREM', K.scheduled, id)
         redis.call('HDEL', K.messages, id)
@@ -50,6 +46,6 @@ for at = FIRST + 1, #ARGV, 5 do
 end
 leave_lane(entries)
 write_ends()
-give_back(ended)
+give_back_places(ended)
 write_activity()
 return codes

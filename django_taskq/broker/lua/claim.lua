@@ -14,9 +14,6 @@
 -- @include lanes
 -- @include unpacked
 -- @include promote
--- @include fields
--- @include parking
--- @include limits
 local index, ready_key, due_key, workers, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local worker, left, bytes, lease, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[7]
 local FIRST_KEY, FIRST_QUEUE = 8, 9
@@ -47,7 +44,8 @@ if ARGV[5] == '1' then
   end
 end
 
-local paused, promoted = members(KEYS[7]), 0
+local paused, paused_tasks, promoted = members(KEYS[7]), false, 0
+for name in pairs(paused) do paused_tasks = paused_tasks or string.sub(name, 1, 5) == 'task:' end
 local due = {}
 for _, queue in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', now)) do due[queue] = true end
 if next(due) then
@@ -62,15 +60,11 @@ if next(due) then
   end
 end
 
-local queue, suffix, looking
+local queue, suffix, gates -- `gates`: what decides about each message of the lane at hand; nil where nothing does
 local K = {index = index, due = due_key} -- and the keys of the queue at hand
 local micros = time[1] * 1000000 + time[2]
-local paused_tasks = members(NS .. 'paused:tasks')
 local queue_gates = ARGV[9] ~= '' and cmsgpack.unpack(ARGV[9]) or {}
--- @include schedule
--- @include gcra
--- @include rate
--- @include gates
+-- @include gatekeeper
 -- @include hand_over
 -- @include turns
 local ready = members(ready_key)
@@ -105,6 +99,7 @@ if #groups == 0 then
       next_due = now
     end
   end
-  if unparked > 0 or bytes <= 0 or looks <= 0 or unseen then next_due = now end -- there is more to look at
+  local found_more = gatekept and gatekept.unparked() > 0
+  if found_more or bytes <= 0 or looks <= 0 or unseen then next_due = now end -- there is more to look at
 end
 return {1, micros, next_due, groups}

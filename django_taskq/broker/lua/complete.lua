@@ -7,12 +7,8 @@
 --         3 another entry of this id has ended it, and this one was removed.
 -- @include index
 -- @include clock
--- @include wake
 -- @include lanes
--- @include unpacked
--- @include fields
--- @include parking
--- @include limits
+-- @include places
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -26,6 +22,6 @@ local refused = settle_each(7, function(id, at)
   tally_activity(ARGV[at + 6])
 end)
 write_ends()
-give_back(ended)
+give_back_places(ended)
 write_activity()
 return refused

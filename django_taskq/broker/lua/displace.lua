@@ -19,9 +19,7 @@
 -- @include refusal
 -- @include held
 -- @include unpacked
--- @include fields
--- @include parking
--- @include limits
+-- @include places
 -- @include finish
 -- @include activity
 -- @include waiting
@@ -75,7 +73,7 @@ end
 if new <= most and excess <= 0 then note_length(new) end
 note_length(-#gone)
 write_ends()
-give_back(ended)
+give_back_places(ended)
 write_activity()
 if new == 0 or excess <= 0 then
   take_rates()

@@ -9,10 +9,7 @@
 -- @include clock
 -- @include wake
 -- @include lanes
--- @include unpacked
--- @include fields
--- @include parking
--- @include limits
+-- @include places
 -- @include lane_keys
 -- @include held
 -- @include leave
@@ -43,7 +40,7 @@ while at <= #ARGV do
   at, position = at + 5 + count, position + 1
 end
 leave_lane(entries)
-give_back(ids)
+give_back_places(ids)
 if #ids > 0 then redis.call('HINCRBY', K.totals, queue .. ':retried', #ids) end
 write_activity()
 return refused

@@ -43,7 +43,7 @@ for position = 3, #ARGV do
     end
   end
   local task = string.match(limit, '^paused:(.+)$')
-  if task and redis.call('SISMEMBER', NS .. 'paused:tasks', task) == 0 then
+  if task and redis.call('SISMEMBER', NS .. 'paused', 'task:' .. task) == 0 then
     resume_waiting(limit, MOST)
   else
     fill(limit)

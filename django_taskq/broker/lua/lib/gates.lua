@@ -1,6 +1,6 @@
 -- What decides, message by message, whether a claim may hand it over. What may not run now leaves the lane, so that a
 -- claim never looks at it again before it may. Needs what claim.lua says of the
--- lane at hand (`queue`, `suffix`, `K`) and the time (`now`, `micros`), `paused_tasks` and `queue_gates`.
+-- lane at hand (`queue`, `suffix`, `K`) and the time (`now`, `micros`), `paused` and `queue_gates`.
 local GO, CONFLICT, REPLACED = 0, 2, 3
 local MARK = 'replaced' -- in field z: a newer call has taken this one's place in the waiting list
 
@@ -47,7 +47,7 @@ local function examine(entry, fields)
   if not id or #id ~= 16 then return GO end
   if value_of(fields, 'z') == MARK then return REPLACED end
   local task = value_of(fields, 't')
-  if paused_tasks[task] then
+  if paused['task:' .. (task or '')] then
     pause(id, fields, entry)
     return nil
   end
@@ -65,4 +65,13 @@ local function examine(entry, fields)
     if gate[1] == 'c' then hold(gate[2], id, entry .. ' ' .. suffix) end
   end
   return GO
+end
+
+-- What was let through once is asked nothing again, but its task may be paused. Its losses go with it.
+local function pause_returned(entry, fields, losses)
+  local id = value_of(fields, 'i')
+  if not id or #id ~= 16 or not paused['task:' .. (value_of(fields, 't') or '')] then return false end
+  if losses > 0 then set_value(fields, 'l', number((tonumber(value_of(fields, 'l')) or 0) + losses)) end
+  pause(id, fields, entry)
+  return true
 end

@@ -1,5 +1,5 @@
--- Gives entries of one lane to the worker, in `groups`, until the budget (`left`, `bytes`) is used up. Where `looking`,
--- each is examined first (lib/gates.lua), up to 500 in a call.
+-- Gives entries of one lane to the worker, in `groups`, until the budget (`left`, `bytes`) is used up. Where there are
+-- `gates`, each is examined first, up to 500 in a call.
 local groups, looks = {}, 500
 
 local function collect(lane, losses, verdict, entries)
@@ -26,9 +26,9 @@ end
 
 -- In runs of one verdict; what has left the lane costs the budget its bytes.
 local function collect_examined(lane, entries)
-  local run, verdict, gone = {}, GO, {}
+  local run, verdict, gone = {}, 0, {}
   for _, entry in ipairs(entries) do
-    local found = examine(entry[1], entry[2])
+    local found = gates.examine(entry[1], entry[2])
     if found ~= verdict and #run > 0 then
       collect(lane, 0, verdict, run)
       run = {}
@@ -45,16 +45,6 @@ local function collect_examined(lane, entries)
   looks = looks - #entries
 end
 
--- What was let through once is asked nothing again, but its task may be paused. Its losses go with it.
-local function pause_returned(lane, entry, fields, losses)
-  local id = value_of(fields, 'i')
-  if not id or #id ~= 16 or not paused_tasks[value_of(fields, 't')] then return false end
-  if losses > 0 then set_value(fields, 'l', number((tonumber(value_of(fields, 'l')) or 0) + losses)) end
-  pause(id, fields, entry)
-  remove(lane, {entry})
-  return true
-end
-
 -- A delivery counter of n means n - 1 lost workers.
 local function take_returned(lane)
   local pending = redis.pcall('XPENDING', lane, 'workers', '-', '+', left, 'returned')
@@ -65,7 +55,9 @@ local function take_returned(lane)
     local claimed = redis.call('XCLAIM', lane, 'workers', worker, 0, entry, 'RETRYCOUNT', losses + 1)
     if not claimed[1] then
       redis.call('XACK', lane, 'workers', entry) -- deleted while it was pending
-    elseif not (next(paused_tasks) and pause_returned(lane, entry, claimed[1][2], losses)) then
+    elseif gates and gates.pause_returned and gates.pause_returned(entry, claimed[1][2], losses) then
+      remove(lane, {entry})
+    else
       collect(lane, losses, cancel_requested(claimed[1][2]), claimed)
     end
   end
@@ -76,7 +68,7 @@ local function take_fresh(lane)
   local step, repaired = 8, false
   while left > 0 and bytes > 0 and looks > 0 do
     local most, before = math.min(step, left), bytes
-    if looking then most = math.min(most, looks) end
+    if gates then most = math.min(most, looks) end
     local reply = redis.pcall('XREADGROUP', 'GROUP', 'workers', worker, 'COUNT', most, 'STREAMS', lane, '>')
     if reply and reply.err then
       -- The group is gone: from id 0 everything that waits is delivered again, and the fence sorts out the rest.
@@ -84,7 +76,7 @@ local function take_fresh(lane)
       redis.call('XGROUP', 'CREATE', lane, 'workers', '0')
       repaired = true
     elseif reply and reply[1] then
-      if looking then collect_examined(lane, reply[1][2]) else collect(lane, 0, 0, reply[1][2]) end
+      if gates then collect_examined(lane, reply[1][2]) else collect(lane, 0, 0, reply[1][2]) end
       if #reply[1][2] < most then return end
       step = math.max(1, math.min(32, math.floor(bytes * most / (before - bytes))))
     else

@@ -1,6 +1,6 @@
 -- Concurrency limits. A limit is a hash of its holders, id -> location of the delivery, '' while the message is on its
 -- way back to a worker with its place reserved. `holds` says by id what a task holds, so that whatever ends a delivery
--- knows what to give back; while nothing is held anywhere that is one look. The longest parked message gets the place.
+-- knows what to give back. The longest parked message gets the place.
 local HOLDS = NS .. 'holds'
 
 local function hold(limit, id, location)
@@ -42,7 +42,6 @@ end
 
 -- Tasks whose deliveries are over give back what they held.
 local function give_back(ids)
-  if #ids == 0 or redis.call('EXISTS', HOLDS) == 0 then return end
   for position, held in ipairs(redis.call('HMGET', HOLDS, unpack(ids))) do
     if held then
       redis.call('HDEL', HOLDS, ids[position])

@@ -1,6 +1,6 @@
 -- Producers of a task whose rate_limit_mode is 'refuse' are told at once. Checks first, for all messages of a call;
 -- `take_rates` writes what they take.
-local taken_rates = {}
+local taken_rates, asked_at = {}, 0
 
 local function rates_in(at)
   local found = {}
@@ -29,7 +29,7 @@ local function refused(first)
         local known = taken_rates[name] or tonumber(redis.call('HGET', name, 'n') or nil) or 0
         local slot, following = gcra(known, now, gate[3], gate[4])
         if slot > now then return {-2, position, math.ceil((slot - now) / 1000)} end
-        taken_rates[name] = following
+        taken_rates[name], asked_at = following, now
       end
     end
     at, position = at + 5 + tonumber(ARGV[at + 4]), position + 1
@@ -39,6 +39,6 @@ end
 local function take_rates()
   for name, following in pairs(taken_rates) do
     redis.call('HSET', name, 'n', number(following))
-    redis.call('PEXPIREAT', name, number(following / 1000 + 60000))
+    redis.call('PEXPIRE', name, number((following - asked_at) / 1000 + 60000))
   end
 end

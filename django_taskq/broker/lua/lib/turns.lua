@@ -12,7 +12,7 @@ end
 local function take_some(lane, lanes, most)
   suffix = string.sub(lane, #prefix + 1)
   if not is_ours(suffix) then return 0 end
-  looking = next(paused_tasks) or queue_gates[queue] or string.find(suffix, ':g%w*$')
+  gates = (paused_tasks or queue_gates[queue] or string.find(suffix, ':g%w*$')) and gatekeeper() or nil
   local before = left
   left = math.min(left, most)
   local rest = before - left

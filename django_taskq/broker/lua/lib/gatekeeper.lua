@@ -1,0 +1,17 @@
+-- What decides message by message, made where a claim meets a lane that needs it: others do not pay for it.
+local gatekept
+
+local function gatekeeper()
+  if gatekept then return gatekept end
+-- @include fields
+-- @include parking
+-- @include limits
+-- @include schedule
+-- @include gcra
+-- @include rate
+-- @include gates
+  gatekept = {
+    examine = examine, pause_returned = paused_tasks and pause_returned, unparked = function() return unparked end,
+  }
+  return gatekept
+end
