@@ -6,6 +6,7 @@ import os
 import signal
 
 from django_taskq.broker import get_broker
+from django_taskq.broker.inspector import Inspector
 from tests.conftest import StartWorker
 from tests.servers import wait_for
 from tests.worker import tasks
@@ -14,7 +15,8 @@ from tests.worker.conftest import TASKS, Ledger, task_processes
 
 def test_a_flood_does_not_delay_others_nor_does_a_death_lose_any(start: StartWorker, ledger: Ledger) -> None:
     flood = tasks.of_tenant.delay_many([((ledger.path, "flood", number), {}) for number in range(200)])
-    process = start("--threads", "2", tasks=TASKS)
+    process = start("--threads", "2", "--queues", "default:3,mail:1", tasks=TASKS)
+    assert Inspector(get_broker()).workers()[0].served == ["default:3", "mail:1"]
     wait_for(lambda: len(ledger.read()) > 20)
     before = len(ledger.read())
     single = tasks.of_tenant.delay(ledger.path, "single", 0)
