@@ -69,7 +69,10 @@ def set_middleware(headers: HeaderSource, sending: SendWrapper) -> None:
 
 
 def set_counter(counter: Callable[[str, str], object] | None) -> None:
-    """`counter` is told task and queue of each call that the broker accepted. (Metrics are a layer above this one.)"""
+    """`counter` is told task and queue of each call that the broker accepted, or that was committed with the outbox.
+
+    (Metrics are a layer above this one.)
+    """
     global _counter
     _counter = counter
 
@@ -190,7 +193,8 @@ def _written(route: Route, submissions: list[Submission]) -> list[TaskHandle[Any
         for handle in handles:
             _announce(route, handle)
 
-    outbox.write(submissions, route.database, then=committed if task_enqueued.receivers else None)
+    heard = _counter is not None or task_enqueued.receivers
+    outbox.write(submissions, route.database, then=committed if heard else None)
     return handles
 
 
@@ -273,13 +277,13 @@ def _accepted(route: Route, accepted: Accepted, handle: TaskHandle[Any] | None =
         handle = TaskHandle(id, route.task, state, created)
     else:
         handle.accepted(id, state, created=created)
-    if _counter is not None and created:
-        _counter(route.task.name, route.queue)
-    if task_enqueued.receivers:
-        _announce(route, handle)
+    if _counter is not None or task_enqueued.receivers:
+        _announce(route, handle, new=created)
     return handle
 
 
-def _announce(route: Route, handle: TaskHandle[Any]) -> None:
+def _announce(route: Route, handle: TaskHandle[Any], *, new: bool = True) -> None:
+    if _counter is not None and new:
+        _counter(route.task.name, route.queue)
     # The task is sent: a receiver that fails is logged by Django and must not make the caller believe otherwise.
     task_enqueued.send_robust(sender=route.task, task_id=handle.id, queue=route.queue, handle=handle)

@@ -53,7 +53,7 @@ class Cluster:
             return
         depth, oldest, paused = families.DEPTH.new(), families.OLDEST.new(), families.PAUSED.new()
         for queue in seen.queues:
-            for state in ("ready", "running", "scheduled"):
+            for state in ("ready", "running", "scheduled", "blocked"):
                 depth.add_metric((queue.name, state), getattr(queue, state))
             oldest.add_metric((queue.name,), seen.age(queue))
             paused.add_metric((queue.name,), float(queue.paused))

@@ -32,7 +32,7 @@ class Family(NamedTuple):
 # Of the whole queue, as Redis has it: the same wherever they are scraped.
 REDIS_UP = Family(GaugeMetricFamily, "taskq_redis_up", "1 while Redis answers.")
 DEPTH = Family(
-    GaugeMetricFamily, "taskq_queue_depth", "Tasks in a queue: ready, running, scheduled.", ("queue", "state")
+    GaugeMetricFamily, "taskq_queue_depth", "Tasks in a queue: ready, running, scheduled, blocked.", ("queue", "state")
 )
 OLDEST = Family(
     GaugeMetricFamily, "taskq_queue_oldest_age_seconds", "How long the oldest ready task has waited.", ("queue",)

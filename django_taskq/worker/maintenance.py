@@ -10,6 +10,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Protocol
 
+from django_taskq import producer
 from django_taskq.broker.workers import Workers
 from django_taskq.conf import get_settings
 from django_taskq.periodic.scheduler import Scheduler
@@ -43,6 +44,7 @@ class Maintenance:
     def __init__(self, broker: Broker, pipe: Connection, owner: str, *, metered: bool = False) -> None:
         self._pipe = pipe
         self._tally = Tally() if metered else None
+        producer.set_counter(self._tally.sent if self._tally else None)  # periodic tasks are sent from here
         self._recorder = Recorder(broker, owner)
         self.services: dict[str, Service] = {
             "recorder": self._recorder,

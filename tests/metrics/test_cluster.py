@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from django.db import transaction
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from django_taskq import metrics, producer
+from django_taskq import metrics, producer, task
 from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.workers import Beat, Workers
@@ -23,6 +25,11 @@ from tests.servers import ROOT, RedisServer
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
+
+
+@task(outbox=True)
+def written() -> None:
+    """Sent by way of the database."""
 
 
 @pytest.fixture
@@ -58,6 +65,19 @@ def test_depth_age_schedule_and_what_this_process_sent(
     assert seen("taskq_recorder_lag") == 0
     assert seen("taskq_tasks_enqueued_total", task="tests.sampleapp.tasks.add", queue="default") == 3
     assert seen("taskq_tasks_enqueued_total", task="tests.sampleapp.tasks.add", queue="mail") == 3
+    assert seen.values("taskq_queue_depth", queue="mail", state="blocked") == [0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_goes_through_the_outbox_counts_once_it_is_committed(broker: Broker, registry: CollectorRegistry) -> None:
+    with contextlib.suppress(ValueError), transaction.atomic():
+        written.delay()
+        raise ValueError("rolled back")
+    assert collected(registry)("taskq_tasks_enqueued_total") == 0
+    with transaction.atomic():
+        written.delay()
+        assert collected(registry)("taskq_tasks_enqueued_total") == 0
+    assert collected(registry)("taskq_tasks_enqueued_total") == 1
 
 
 def test_workers_by_state(broker: Broker, redis_server: RedisServer, registry: CollectorRegistry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from django_taskq.metrics.families import OF_A_WORKER, OF_THE_QUEUE
+from django_taskq.metrics.worker import REASONS
 from django_taskq.worker.tally import BOUNDS, MOST_TASKS
 from tests.servers import ROOT
 
@@ -29,6 +30,11 @@ def test_every_alert_has_its_page_and_its_severity() -> None:
     alerts = re.findall(r"- alert: (\w+)\n(?: {8}.*\n)*? {8}labels: {severity: (\w+)}", rules)
     assert len(alerts) == rules.count("- alert:")
     assert re.findall(r"^### (Taskq\w+)\n\n\*(\w+)\.\*", PAGE, re.MULTILINE) == unordered(alerts)
+
+
+def test_every_reason_that_a_worker_gives_is_shown_from_the_start() -> None:
+    errors = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").split("## Reasons of dead letters")[1]
+    assert set(re.findall(r"^\| `(\w+)` \|", errors, re.MULTILINE)) - {"dropped"} == set(REASONS)
 
 
 def test_bounds_and_buckets_are_those_of_the_code() -> None:
