@@ -221,9 +221,9 @@ class Supervisor:
             if child.state == "killed":
                 continue
             if over:
-                locations = ", ".join(note.location.decode("utf-8", "replace") for note in over)
-                text = "worker %s is killed: hard time limit of the task at %s"
-                logger.error(text, child.worker, locations, extra=child.about)
+                locations = ", ".join(note.location.decode("utf-8", "replace") for note in over[:5])
+                text = "worker %s is killed: hard time limit of %d task(s), at %s"
+                logger.error(text, child.worker, len(over), locations, extra=child.about)
                 child.state, child.over_limit = "killed", over
                 child.kill()
             elif late or (child.kill_at is not None and now > child.kill_at):

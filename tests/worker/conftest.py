@@ -17,11 +17,13 @@ from django.conf import settings as django_settings
 from django_taskq import TaskHandle
 from django_taskq.broker import get_broker
 from django_taskq.core.outcome import Outcome
+from django_taskq.models import DeadTask, TaskResult
 from tests.conftest import database_url
 from tests.servers import ROOT, RedisServer, WorkerProcess, wait_for
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
+    from pytest_django.plugin import DjangoDbBlocker
 
     from tests.conftest import StartWorker
 
@@ -90,6 +92,7 @@ def shared_worker(
     shared_settings: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
     django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
 ) -> Iterator[WorkerProcess]:
     directory = tmp_path_factory.mktemp("shared-worker")
 
@@ -111,6 +114,9 @@ def shared_worker(
     process.wait_until_ready()
     yield process
     process.close()
+    with django_db_blocker.unblock():  # its records are not rolled back with any test
+        TaskResult.objects.all().delete()
+        DeadTask.objects.all().delete()
 
 
 @pytest.fixture
