@@ -80,12 +80,14 @@ class Backend:
         self.validate_task(task)
         adapted = self._adapted(task)
         enqueued = int(lookup.redis_time() * 1000)
-        handle = producer.send(self._route(adapted, task, enqueued), tuple(args), dict(kwargs))
+        # Before it is sent: making it may raise for arguments, too.
         result = self.framework.make_result(
-            task=task, id=handle.id, status=self.framework.status.READY, enqueued_at=results.moment(enqueued / 1000),
+            task=task, id="", status=self.framework.status.READY, enqueued_at=results.moment(enqueued / 1000),
             started_at=None, last_attempted_at=None, finished_at=None, args=args, kwargs=kwargs, backend=self.alias,
             errors=[], worker_ids=[],
         )  # fmt: skip
+        handle = producer.send(self._route(adapted, task, enqueued), tuple(args), dict(kwargs))
+        object.__setattr__(result, "id", handle.id)
         # The task is sent: a receiver that fails is logged by Django and must not make the caller believe otherwise.
         self.framework.task_enqueued.send_robust(type(self), task_result=result)
         return result

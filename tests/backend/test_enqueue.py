@@ -60,8 +60,13 @@ def test_what_json_would_change_is_refused(broker: Broker, name: str) -> None:
 def test_what_is_nested_without_end_is_refused(broker: Broker) -> None:
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises((ValueError, RecursionError)):
-        tasks.echo.enqueue(endless)
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    for value in (endless, deep):
+        with pytest.raises((ValueError, RecursionError)):
+            tasks.echo.enqueue(value)
+    assert broker.connections.execute("HLEN", broker.keys.index) == 0
 
 
 def test_relatives_of_plain_types_are_sent_as_these(broker: Broker) -> None:
