@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from django_taskq.broker import Broker, Submission
 from django_taskq.broker.deliveries import Delivery
 from django_taskq.broker.inspector import Inspector
+from django_taskq.core.gates import concurrency_gate
 from tests.broker.helpers import HOUR, Hand, Shard, id_of, message
 
 IDLE = -1000  # as in lib/shares.lua
@@ -155,6 +157,35 @@ def test_of_thousands_of_tenants_a_claim_looks_at_some_and_none_is_forgotten(sha
     assert (state.ready + state.running, state.priorities) == (2000, state.priorities)
     send(shard, "new")
     assert tenants(hand.claim()) == "new"
+
+
+def limited(shard: Shard, tenant: str, count: int) -> None:
+    """Messages of which one may run at once for each tenant."""
+    gates = msgspec.msgpack.encode([concurrency_gate(f"task:t:{tenant}", 1)])
+    shard.send(
+        [Submission(message(fair_key=f"tenant:{tenant}", gates=gates), "mail") for _ in range(count)],
+    )
+
+
+def test_tasks_with_limits_take_turns_too(shard: Shard, hand: Hand) -> None:
+    limited(shard, "a", 3)
+    limited(shard, "b", 2)
+    first = hand.claim()
+    assert sorted(tenants(first)) == ["a", "b"]
+    assert hand.claim() == []
+    hand.settle_all(first)
+    assert sorted(tenants(hand.claim())) == ["a", "b"]
+
+
+def test_whoever_has_thousands_that_may_not_start_delays_nobody(shard: Shard, hand: Hand) -> None:
+    limited(shard, "a", 2000)
+    assert tenants(hand.claim(1)) == "a"
+    limited(shard, "b", 1)
+    assert tenants(hand.claim(8) + hand.claim(8)) == "b"
+    while hand.ask().next_due is not None:
+        pass
+    [state] = Inspector(shard.broker).queues(["mail"])
+    assert state.ready == 0
 
 
 # --- against a model --------------------------------------------------------------------------------------------------

@@ -29,9 +29,10 @@ local function take_turns(group, lanes)
     for _, lane in ipairs(line) do
       if is_used_up() then break end
       local taken = take_some(lane, lanes, most)
-      if taken > 0 then
+      -- To have used up the claim's looks at what may not start is a turn, too.
+      if taken > 0 or is_used_up() then
         scores[lane] = true
-      elseif is_share(lane) and bytes > 0 and looks > 0 then
+      elseif is_share(lane) then
         scores[lane] = IDLE
       end
       if taken >= most then longer[#longer + 1] = lane end
