@@ -1,8 +1,8 @@
 -- displace: enqueue for a queue with a maximum length whose oldest tasks make room: they become dead letters. Whoever
 -- sends makes their outcomes: he is told which tasks these would be, and calls again with them.
 -- KEYS  lib/lane_keys.lua
--- ARGV  lib/lane_keys.lua, the queue's maximum length, number of tasks that may go, for each: id, location as the caller
---       saw it, outcome, idempotency key or '', activity (core/activity.py); then the messages (lib/admit.lua)
+-- ARGV  lib/lane_keys.lua, the queue's maximum length, number of tasks that may go, for each: id, location as the
+--       caller saw it, outcome, idempotency key or '', activity (core/activity.py); then the messages (lib/admit.lua)
 -- Returns {1, positions of those that went, as enqueue.lua} when the messages were accepted, or
 --         {0, positions of those that went, tasks that wait, messages that are new, the oldest tasks (lib/oldest.lua)}
 -- @include index

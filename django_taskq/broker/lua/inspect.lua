@@ -4,8 +4,7 @@
 -- ARGV  the queues
 -- Returns for each queue: {paused 1/0, scheduled, first due time in ms or '', parked, lane ...}, lane = {name,
 --         length, pending with workers, returned, oldest waiting entry or ''}
---         Of more than MOST_LANES lanes, the shares are one lane for each priority, and all that is in them counts as
---         waiting.
+--         Past MOST_LANES lanes, shares are one lane for each priority, and all that is in them counts as waiting.
 -- @include waiting
 local MOST_LANES = 256
 

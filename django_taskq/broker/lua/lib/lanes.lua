@@ -1,8 +1,9 @@
 -- A lane is a stream that exists while it holds entries; its queue lists it, and `ready` lists the queue. One that
 -- another producer began with a bare XADD exists before it is listed.
 --
--- A lane is listed by its priority. Where shares take turns (lib/turns.lua) it is a fraction less, the more so the later
--- its last turn was; and a share of which nothing waits stands below IDLE, until something comes back or is added.
+-- A lane is listed by its priority. Where shares take turns (lib/turns.lua) it is a fraction less, the more so the
+-- later its last turn was; and a share of which nothing waits stands below IDLE, until something comes back or is
+-- added.
 local IDLE = -1000
 
 local function is_suffix(text)
@@ -31,7 +32,8 @@ end
 
 -- Something waits in a lane that is listed: a share that was idle is in line again.
 local function rouse_lane(lane, lanes, score)
-  if tonumber(score) < IDLE then redis.call('ZADD', lanes, last_turn(priority_of(string.match(lane, ':queue:(.+)$'))), lane) end
+  if tonumber(score) >= IDLE then return end
+  redis.call('ZADD', lanes, last_turn(priority_of(string.match(lane, ':queue:(.+)$'))), lane)
 end
 
 local function open_lane(lane, lanes, priority, ready, queue)
