@@ -25,6 +25,7 @@ from django_taskq.worker.children import Inherited, MaintenanceChild, TaskChild
 from django_taskq.worker.exporting import Glance, glance_at
 from django_taskq.worker.graves import Graves
 from django_taskq.worker.heartbeat import Heartbeat
+from django_taskq.worker.process_info import cause_of
 from django_taskq.worker.tally import Increments, Tally
 
 if TYPE_CHECKING:
@@ -193,13 +194,13 @@ class Supervisor:
             self._graves.add(child, notes)
             if not child.ended and child.state != "killed":
                 text, running = "worker %s died (%s) with %d tasks running", len(notes)
-                logger.error(text, child.worker, _cause(code), running, extra=child.about)
+                logger.error(text, child.worker, cause_of(code), running, extra=child.about)
                 self._delay_if_young(child.started)
             self._finished += child.idle or child.last
             child.close()
         if self._maintenance is not None and self._maintenance.process.exitcode is not None:
             if self._stop_at is None:
-                logger.error("the maintenance process died (%s)", _cause(self._maintenance.process.exitcode))
+                logger.error("the maintenance process died (%s)", cause_of(self._maintenance.process.exitcode))
                 self._delay_if_young(self._maintenance.started)
             self._maintenance.close()
             self._maintenance = None
@@ -289,12 +290,3 @@ class Supervisor:
             logger.error("the maintenance process is killed: it did not end in time")
             maintenance.kill()
             maintenance.process.join()
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
