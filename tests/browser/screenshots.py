@@ -28,6 +28,8 @@ SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
     "task": ("failure", {}),
     "running": ("running", {}),
     "results": ("results", {}),
+    "periodic-tasks": ("periodic", {}),
+    "periodic-task": ("periodic_task", {}),
     "phone": ("overview", {"viewport": chromium.PHONE, "color_scheme": "dark"}),
     "dead-letters-phone": ("dead", {"viewport": chromium.PHONE}),
     "task-phone": ("failure", {"viewport": chromium.PHONE}),
@@ -39,6 +41,7 @@ def addresses() -> tuple[dict[str, str], Any, Any]:
     from django.contrib.auth.models import User
 
     from django_taskq.broker import get_broker
+    from django_taskq.models import PeriodicTask
     from tests.browser import sights
     from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene
 
@@ -47,7 +50,9 @@ def addresses() -> tuple[dict[str, str], Any, Any]:
     seen = sights.fill(Scene(get_broker()), user)
     pages = {"overview": OVERVIEW, "queues": QUEUES, "workers": WORKERS, "types": TYPES, "results": sights.RESULTS}
     tasks = {"failure": f"{sights.DEAD}{seen.dead}/change/", "running": sights.task_page(seen.running)}
-    return {**pages, **tasks, "dead": sights.DEAD}, user, seen
+    row = PeriodicTask.objects.get(changed=True)
+    periodic = {"periodic": sights.PERIODIC, "periodic_task": f"{sights.PERIODIC}{row.pk}/change/"}
+    return {**pages, **tasks, **periodic, "dead": sights.DEAD}, user, seen
 
 
 def shoot(directory: Path, urls: dict[str, str], user: Any, seen: Any) -> None:
