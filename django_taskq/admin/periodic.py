@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +21,12 @@ from django.utils.translation import gettext_lazy, ngettext
 from django_taskq.admin import display
 from django_taskq.admin.figures import count
 from django_taskq.admin.links import task_urls
+from django_taskq.admin.periodic_display import badge_of, last_run_of, notes_of
 from django_taskq.admin.periodic_form import ARGUMENTS, FIELDS, PeriodicForm
 from django_taskq.admin.tabs import Tabbed
 from django_taskq.exceptions import TaskqError
 from django_taskq.periodic import actions
-from django_taskq.periodic.status import Status, next_ticks, results_of, schedule_in_words, statuses
+from django_taskq.periodic.status import next_ticks, results_of, schedule_in_words, statuses
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.redaction import redact_json
 from django_taskq.registry import lookup
@@ -45,7 +45,7 @@ class PeriodicChangeList(ChangeList):
         found = list(self.result_list)
         results, url_of = results_of(found), task_urls(self.model_admin, request)
         for row, status in zip(found, statuses(actions.redis_now(), found), strict=True):
-            row.status, row.run = status, _last_run(row, results.get(row.last_task), url_of)
+            row.status, row.run = status, last_run_of(row, results.get(row.last_task), url_of)
         self.result_list = found
 
 
@@ -135,7 +135,7 @@ class PeriodicTaskAdmin(Tabbed):
         now = actions.redis_now()
         [status] = statuses(now, [row])
         note, may_change = status.note, self.has_change_permission(request, row)
-        last = _last_run(row, results_of([row]).get(row.last_task), task_urls(self, request))
+        last = last_run_of(row, results_of([row]).get(row.last_task), task_urls(self, request))
         facts = [
             (_("Runs"), schedule_in_words(row)),
             (_("Last run"), last),
@@ -148,7 +148,7 @@ class PeriodicTaskAdmin(Tabbed):
         return {
             "facts": facts,
             "badge": badge_of(status),
-            "notes": list(_notes(status)),
+            "notes": list(notes_of(status)),
             "next_runs": [display.moment(tick) for tick in next_ticks(row, now, NEXT)] if row.is_active else [],
             "run_url": self.link(self.model, "run", row.pk) if may_run else "",
             "follow_url": self.link(self.model, "follow", row.pk) if row.changed and may_change else "",
@@ -254,49 +254,3 @@ class PeriodicTaskAdmin(Tabbed):
     def run_selected(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
         for row in queryset:
             self._run(request, row)
-
-
-def _last_run(row: PeriodicTask, result: Any, url_of: Callable[[str], str]) -> str | SafeString:
-    """When the last tick was fired, and how its task ended."""
-    if row.last_task is None:
-        return display.EMPTY
-    at = display.moment(dt.datetime.fromtimestamp((row.last_task.int >> 80) / 1000, dt.UTC), short=True)
-    url = url_of(str(row.last_task))
-    when = format_html('<a href="{}">{}</a>', url, at) if url else at
-    how = display.badge(result.status, result.get_status_display()) if result is not None else ""
-    return format_html("{} {}", when, how)
-
-
-def badge_of(status: Status) -> SafeString:
-    """Its state in a word, as the live pages mark theirs."""
-    row = status.row
-    if row.removed_at is not None:
-        level, mark, text = "warn", "▲", _("removed from the code")
-    elif not row.enabled:
-        level, mark, text = "none", "•", _("disabled")
-    elif status.problem or lookup(row.task) is None:
-        level, mark, text = "bad", "✕", _("cannot run")
-    elif status.late is not None:
-        level, mark, text = "bad", "✕", _("late")
-    elif row.changed:
-        level, mark, text = "warn", "▲", _("changed here")
-    else:
-        level, mark, text = "ok", "✓", _("enabled")
-    return format_html(
-        '<span class="tq-badge tq-state-{}"><span aria-hidden="true">{}</span> {}</span>', level, mark, text
-    )
-
-
-def _notes(status: Status) -> Any:
-    """What to know about it, in sentences."""
-    row = status.row
-    if row.removed_at is not None:
-        yield _("No worker's code declares it any more, so it is not fired. It goes on when one does again.")
-    if row.is_active and lookup(row.task) is None:
-        yield _("This process does not know its task. A worker that does not know it either cannot send it.")
-    if status.problem:
-        yield status.problem
-    if status.late is not None:
-        yield _("A tick is late: no worker has fired it. Is one running?")
-    if row.changed:
-        yield _("It was changed here, and does not follow the code: a new declaration there changes nothing.")
