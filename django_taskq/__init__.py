@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from django_taskq.batch import BatchCall, BatchContext
+from django_taskq.breaker import Breaker
 from django_taskq.context import TaskContext, current_task
 from django_taskq.core.retry import Exponential, Fixed, Linear
 from django_taskq.exceptions import (
+    BreakerOpen,
     BrokerFull,
     BrokerRefused,
     BrokerUnavailable,
@@ -34,6 +36,8 @@ from django_taskq.task import Task, task
 __all__ = [
     "BatchCall",
     "BatchContext",
+    "Breaker",
+    "BreakerOpen",
     "BrokerFull",
     "BrokerRefused",
     "BrokerUnavailable",

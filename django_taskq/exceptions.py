@@ -162,6 +162,16 @@ class TaskTimeout(BaseException):
         super().__init__(message or _default_message(self))
 
 
+class BreakerOpen(TaskqError):
+    """A circuit breaker is open: what it guards is down. In a task it leads to another try that uses no attempt."""
+
+    def __init__(self, message: str = "", *, breaker: str = "", seconds: float = 0.0) -> None:
+        """`seconds`: how long until it may be asked again."""
+        super().__init__(message or f"The circuit breaker {breaker} is open; try again in {seconds:.3f} s.")
+        self.breaker = breaker
+        self.seconds = seconds
+
+
 class HardTimeout(TaskTimeout):
     """The attempt ran into its hard time limit, and its process was killed."""
 

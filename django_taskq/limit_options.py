@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from django_taskq.breaker import parse_breaker
 from django_taskq.core.call_key import parse_key
 from django_taskq.core.gates import ON_CONFLICT, REFUSE, WAIT
 from django_taskq.exceptions import InvalidTask
@@ -48,6 +49,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
     "rate_limit_key": parse_key,
     "rate_limit_burst": _burst,
     "rate_limit_mode": _mode,
+    "circuit_breaker": parse_breaker,
 }
 
 # option -> the one without which it means nothing

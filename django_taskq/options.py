@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from django_taskq import limit_options
+from django_taskq.breaker import Breaker
 from django_taskq.conf import RECORD_CHOICES, Settings
 from django_taskq.core.call_key import KeySource, parse_key
 from django_taskq.core.gates import WAIT
@@ -60,6 +61,7 @@ class TaskOptions:
     rate_limit_key: KeySource | None = None
     rate_limit_burst: int | None = None  # None: 1, or where calls are refused the rate's own number
     rate_limit_mode: str = WAIT
+    circuit_breaker: Breaker | None = None
 
 
 def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskOptions:

@@ -24,6 +24,7 @@ from django.core.signals import setting_changed
 from django_taskq import options as task_options
 from django_taskq import producer, schedules
 from django_taskq.batch import BatchCodec, BatchDecorator, batching_of, call_here
+from django_taskq.breaker import Breaker
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
 from django_taskq.core.call_key import CallKey, KeySource
@@ -89,6 +90,7 @@ class Task(Sender[P, R]):
     rate_limit_key: KeySource | None
     rate_limit_burst: int | None
     rate_limit_mode: str  # "wait" or "refuse"
+    circuit_breaker: Breaker | None  # with a name
     gates: TaskGates | None
     share_key: CallKey | None
     options: task_options.TaskOptions
@@ -172,14 +174,17 @@ class Task(Sender[P, R]):
         self.share_key = None if source is None else CallKey(self.name, "fair_key", source, self.codec.signature)
         self._route = producer.route_for(self, options, {})
         self.__dict__.update({option: getattr(options, option) for option in task_options.OPTIONS})
+        self.circuit_breaker = options.circuit_breaker and options.circuit_breaker.named(self.name)
         self.options = options
 
     def _gates(self, options: task_options.TaskOptions) -> TaskGates | None:
         """None for most tasks: nothing asks before it runs."""
-        if options.max_concurrency is None and options.rate_limit is None:
+        breaker = options.circuit_breaker
+        if options.max_concurrency is None and options.rate_limit is None and breaker is None:
             return None
-        limits = {option: getattr(options, option) for option in task_options.LIMITS}
-        return TaskGates(self.name, self.codec.signature, **limits)
+        limits = {name: getattr(options, name) for name in task_options.LIMITS if name != "circuit_breaker"}
+        guard = None if breaker is None else (breaker.named(self.name).name, breaker.cooldown_ms)
+        return TaskGates(self.name, self.codec.signature, **limits, breaker=guard)
 
     def __getattr__(self, attribute: str) -> Any:
         """Resolves the options at first use, in a module that was imported before there were settings."""

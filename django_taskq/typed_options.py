@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypedDict
 
+from django_taskq.breaker import Breaker
 from django_taskq.core.call_key import KeySource
 from django_taskq.core.retry import Backoff
 from django_taskq.schedules import Cron, Every
@@ -65,3 +66,4 @@ class Options(TypedDict, total=False):
     rate_limit_key: KeySource | None
     rate_limit_burst: int | None
     rate_limit_mode: Literal["wait", "refuse"]
+    circuit_breaker: Breaker | None

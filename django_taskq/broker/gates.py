@@ -24,6 +24,16 @@ class Swept(NamedTuple):
     went_on: int = 0  # parked messages that a limit had room for
 
 
+class BreakerState(NamedTuple):
+    """A circuit breaker at one moment."""
+
+    name: str
+    state: str  # closed, open, half open
+    until: float | None  # epoch seconds, when it may be tried again
+    probing: bool  # a call is trying now
+    failures: int  # that a closed one remembers
+
+
 class Gates:
     """Raises BrokerUnavailable or BrokerRefused."""
 
@@ -50,6 +60,28 @@ class Gates:
         """The names of paused tasks."""
         names = (name.decode() for name in self._connections.execute("SMEMBERS", self._keys.paused))
         return sorted(name.removeprefix(PAUSED_TASK) for name in names if name.startswith(PAUSED_TASK))
+
+    def ask_breaker(self, verb: str, name: str, token: bytes | str, failures: int, within: int, cooldown: int) -> float:
+        """What breaker.lua does; seconds to wait, 0 to go on. Spans are ms."""
+        names = (3, self._keys.index, self._keys.breaker_prefix + name, self._keys.breakers)
+        reply = self._connections.run(scripts.BREAKER, (*names, verb, name, token, failures, within, cooldown))
+        return 0.0 if reply[0] else reply[1] / 1000
+
+    def close_breaker(self, name: str) -> None:
+        """Lets all calls pass again."""
+        self.ask_breaker("close", name, "", 1, 1, 1)
+
+    def breakers(self) -> list[BreakerState]:
+        """Those that have failed lately, by name; two round trips."""
+        names = sorted(name.decode() for name in self._connections.execute("SMEMBERS", self._keys.breakers))
+        commands = [("HMGET", self._keys.breaker_prefix + name, "u", "p", "f") for name in names]
+        replies = self._connections.pipeline([*commands, ("TIME",)]) if names else []
+        states = []
+        for name, (until, probe, failed) in zip(names, replies, strict=False):
+            ends = int(until) / 1000 if until else None
+            state = "closed" if ends is None else "open" if ends > int(replies[-1][0]) else "half open"
+            states.append(BreakerState(name, state, ends, probe is not None, len((failed or b"").split())))
+        return states
 
     def sweep(self, queues: Sequence[str]) -> Swept:
         """Heals what somebody broke by changing keys: bounded, the next sweep goes on where this one ended."""

@@ -9,7 +9,7 @@ from django_taskq.broker import scripts
 from django_taskq.broker.broker import Broker, cancelled_outcome
 from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
-from django_taskq.broker.gates import Gates
+from django_taskq.broker.gates import BreakerState, Gates
 from django_taskq.broker.health import Health, health_of
 from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, scheduled_messages
 from django_taskq.broker.queues import QueueState, queue_states
@@ -83,6 +83,10 @@ class Inspector:
     def resume_task(self, task: str) -> bool:
         """Undoes `pause_task`, 500 messages a round trip; False when it was not paused."""
         return self.gates.resume(task)
+
+    def breakers(self) -> list[BreakerState]:
+        """Circuit breakers that have failed lately; two round trips."""
+        return self.gates.breakers()
 
     def paused_tasks(self) -> list[str]:
         """Their names."""

@@ -41,6 +41,8 @@ class Keys:
         self.parked_prefix = f"{tag}:parked:"
         self.limit_prefix = f"{tag}:limit:"
         self.waiting_prefix = f"{tag}:waiting:"
+        self.breaker_prefix = f"{tag}:breaker:"  # hash of a circuit breaker: u, p, l, f (lua/lib/breaker.lua)
+        self.breakers = f"{tag}:breakers"  # set: names of those that have ever failed
         self.rate_prefix = f"{tag}:rate:"  # hash of a rate limit: n, s, f, l (lua/lib/rate.lua)
         self.limits = f"{tag}:limits"  # set: limits that have holders or somebody waiting
         self.holds = f"{tag}:holds"  # hash: id -> the limits it holds a place of, one a line

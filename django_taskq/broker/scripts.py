@@ -53,6 +53,7 @@ INSPECT = Script("inspect")
 RESUME = Script("resume")
 RESUME_TASK = Script("resume_task")
 SWEEP = Script("sweep")
+BREAKER = Script("breaker")
 PENDING = Script("pending")
 REGISTER = Script("register")
 BEAT = Script("beat")
@@ -70,7 +71,7 @@ WITHDRAW = Script("withdraw")
 
 ALL = (
     ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
-    RESUME_TASK, SWEEP,
+    RESUME_TASK, SWEEP, BREAKER,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
     RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW, FIRE, FIRE_DISPLACE,
 )  # fmt: skip

@@ -42,6 +42,11 @@ def rate_gate(limit: str, rate: Rate, burst: int, *, refuse: bool = False) -> Ga
     return ("r", limit, rate.interval, rate.interval * (burst - 1), rate.tolerance)
 
 
+def breaker_gate(name: str, cooldown: int) -> Gate:
+    """Waits while the circuit breaker is open; `cooldown` is ms."""
+    return ("b", name, cooldown)
+
+
 class TaskGates:
     """The gates of one task's calls."""
 
@@ -49,13 +54,16 @@ class TaskGates:
         self, task: str, signature: Signature, *, max_concurrency: int | None = None,
         concurrency_key: KeySource | None = None, on_conflict: str = WAIT, rate_limit: Rate | None = None,
         rate_limit_key: KeySource | None = None, rate_limit_burst: int | None = None, rate_limit_mode: str = WAIT,
+        breaker: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
+        """`breaker`: its name and cooldown in ms."""
         """Raises InvalidTask for a key that the signature cannot give."""
         self._task, self._most, self._on_conflict = task, max_concurrency, on_conflict
         self._key = concurrency_key and CallKey(task, "concurrency_key", concurrency_key, signature)
         self._rate, self._refuse = rate_limit, rate_limit_mode == REFUSE
         self._rate_key = rate_limit_key and CallKey(task, "rate_limit_key", rate_limit_key, signature)
         self._burst = rate_limit_burst or (rate_limit.count if rate_limit and self._refuse else 1)
+        self._breaker = breaker
         self._same = b"" if self._key or self._rate_key else _pack(self._gates((), {}))
 
     def of_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
@@ -70,6 +78,8 @@ class TaskGates:
         if self._rate is not None:
             limit = limit_name(self._task, self._rate_key(args, kwargs) if self._rate_key else "")
             gates.append(rate_gate(limit, self._rate, self._burst, refuse=self._refuse))
+        if self._breaker is not None:
+            gates.append(breaker_gate(*self._breaker))
         return gates
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, cast
 
 from django_taskq import registry
 from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, release, retry
@@ -18,6 +18,7 @@ from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.core.retry import before_deadline, decide
 from django_taskq.core.states import State
 from django_taskq.exceptions import (
+    BreakerOpen,
     HardTimeout,
     MalformedMessage,
     TaskCancelled,
@@ -26,7 +27,7 @@ from django_taskq.exceptions import (
 from django_taskq.logs import fields_of
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
-from django_taskq.worker import batches
+from django_taskq.worker import batches, broken
 from django_taskq.worker.attempts import note_attempt, note_start
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.failure import Failure, describe, text_of
@@ -109,13 +110,10 @@ class Executor:
             message.losses += delivery.losses
             message.remember(Attempt(message.attempt + 1, now, now, "", "worker_lost"))
         if delivery.cancelled:
-            return self._cancelled(work, "cancelled before it was run again")
+            return self.cancelled(work, "cancelled before it was run again")
         if delivery.instead:
-            about = self._fields(work)
-            task_logger.info("%s %s discarded: %s", work.task.name, work.context.id, delivery.instead, extra=about)
-            return self._ended(
-                work, outcome_of(self, work, State.DISCARDED, reason=delivery.instead, ran=False), ran=False
-            )
+            outcome = outcome_of(self, work, State.DISCARDED, reason=delivery.instead, ran=False)
+            return self._ended(work, outcome, ran=False)
         if message.losses >= MOST_LOSSES:
             text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
             return self._bury(work, Failure("", text, ""), "worker_lost")
@@ -139,7 +137,8 @@ class Executor:
         try:
             if work.__class__ is batches.BatchWork:
                 return batches.conclude_batch(self, work, result, error)
-            return self.succeeded(work, result) if error is None else self.failed(work, error)
+            settlement = self.succeeded(work, result) if error is None else self.failed(work, error)
+            return settlement if work.task.circuit_breaker is None else broken.told(settlement, work, error)
         except BaseException as fault:
             about = self._fields(work)
             logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id, extra=about)
@@ -169,7 +168,9 @@ class Executor:
     def failed(self, work: Work, error: BaseException) -> Settlement:
         """The task raised, ran out of time, or was cancelled."""
         if issubclass(type(error), TaskCancelled):
-            return self._cancelled(work, "cancelled while it ran", ran=True)
+            return self.cancelled(work, "cancelled while it ran", ran=True)
+        if issubclass(type(error), BreakerOpen):
+            return broken.put_off(self, work, cast("BreakerOpen", error))
         context, failure = work.context, describe(error)
         task = work.task
         decision = decide(
@@ -212,7 +213,7 @@ class Executor:
         note_attempt(self, work, failure, "retry")
         return retry(
             work.delivery, message.id, delay, message.fields(), activity_of(self, work, "retried"), then=then,
-            instead=lambda: self._cancelled(work, "cancelled before its next attempt"),
+            instead=lambda: self.cancelled(work, "cancelled before its next attempt"),
         )  # fmt: skip
 
     def _bury(
@@ -232,7 +233,8 @@ class Executor:
             work.delivery, message.id, reason, encode_outcome(outcome), counted, self.key_of(message), then=then
         )
 
-    def _cancelled(self, work: Work, reason: str, *, ran: bool = False) -> Settlement:
+    def cancelled(self, work: Work, reason: str, *, ran: bool = False) -> Settlement:
+        """Somebody asked for it."""
         outcome = outcome_of(self, work, State.CANCELLED, reason=reason, ran=ran)
         then = self._told(work, logging.INFO, reason, task_cancelled, reason=reason)
         return self._ended(work, outcome, ran=ran, then=then)
@@ -268,7 +270,7 @@ class Executor:
         note_start(self, work)
         return retry(
             work.delivery, message.id, 0, message.fields(), activity_of(self, work, "retried"),
-            instead=lambda: self._cancelled(work, "cancelled while it was handed on"),
+            instead=lambda: self.cancelled(work, "cancelled while it was handed on"),
         )  # fmt: skip
 
     def _signal(self, work: Work, signal: Any, **fields: Any) -> Any:

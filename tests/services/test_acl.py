@@ -33,7 +33,7 @@ pytestmark = pytest.mark.services
 
 PRODUCER, WORKER, ADMIN = "shop-web", "shop-worker", "shop-admin"
 RULES = re.findall(r"^```acl\n(.*?)^```$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE | re.DOTALL)
-OF_PRODUCERS = {scripts.ENQUEUE, scripts.DISPLACE, scripts.FIND, scripts.CANCEL, scripts.WITHDRAW}
+OF_PRODUCERS = {scripts.ENQUEUE, scripts.BREAKER, scripts.DISPLACE, scripts.FIND, scripts.CANCEL, scripts.WITHDRAW}
 OF_ADMINS = {scripts.RESUME, scripts.RESUME_TASK, scripts.REQUEUE, scripts.CONTROL}
 SCRIPTS = {
     PRODUCER: OF_PRODUCERS,

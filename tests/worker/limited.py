@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
-from django_taskq import task
+from django_taskq import Breaker, task
 from tests.worker.tasks import write
 
 PLACES = 2
@@ -32,3 +33,19 @@ def newest(path: str, key: str, number: int, seconds: float = 0.0) -> None:
 @task(rate_limit="2/h", rate_limit_mode="refuse", rate_limit_key="account:{account_id}")
 def rarely(account_id: int) -> int:
     return account_id
+
+
+@task(circuit_breaker=Breaker(failures=2, within=60, cooldown=0.4), max_retries=20, backoff=[0.01])
+def needs_a_gate(path: str, gate: str) -> None:
+    write(path, event="start")
+    Path(gate).read_text()
+
+
+guard = Breaker("guard", failures=1, within=60, cooldown=0.3)
+
+
+@task(max_retries=0)
+def guarded(path: str) -> None:
+    write(path, event="start")
+    with guard:
+        write(path, event="inside")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import os
 import signal
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -94,3 +95,25 @@ def test_what_waits_is_blocked_until_a_place_is_free(worker: StartWorker, ledger
     ledger.wait(2)
     wait_for(lambda: (handles[2].refresh(), handles[2].status)[1] == "blocked")
     assert handles[2].get(timeout=10) == 2
+
+
+def test_calls_wait_while_what_they_need_is_down(worker: StartWorker, ledger: Ledger) -> None:
+    worker("--threads", "4", tasks=TASKS)
+    handles = [limited.needs_a_gate.delay(ledger.path, ledger.gate) for _ in range(6)]
+    ledger.wait(2)
+    time.sleep(1.0)
+    assert len(ledger.events()) <= 6 + 3  # each once before it opened, and a probe every 0.4 s
+    ledger.open_gate()
+    for handle in handles:
+        handle.get(timeout=10)
+
+
+def test_a_task_that_meets_an_open_breaker_uses_no_attempt(worker: StartWorker, ledger: Ledger) -> None:
+    worker("--threads", "2", tasks=TASKS)
+    with pytest.raises(ZeroDivisionError), limited.guard:
+        raise ZeroDivisionError
+    handle = limited.guarded.delay(ledger.path)
+    ledger.wait()
+    wait_for(lambda: (handle.refresh(), handle.status)[1] == "scheduled")
+    handle.get(timeout=10)
+    assert [line["event"] for line in ledger.read()] == ["start", "start", "inside"]

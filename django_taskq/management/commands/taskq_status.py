@@ -11,6 +11,7 @@ from django.core.management.base import CommandParser
 from django.db import DatabaseError
 
 from django_taskq.broker import get_broker
+from django_taskq.broker.gates import BreakerState
 from django_taskq.broker.inspector import Inspector, Progress, QueueState, RunningTask, WorkerState
 from django_taskq.conf import get_settings, max_length_of
 from django_taskq.exceptions import BrokerUnavailable
@@ -76,6 +77,7 @@ class Seen(NamedTuple):
     outboxes: list[Backlog]
     periodic: list[Status] | None  # None where the database cannot be asked
     paused_tasks: list[str]
+    breakers: list[BreakerState]
 
 
 def look(broker: Broker) -> Seen:
@@ -83,7 +85,9 @@ def look(broker: Broker) -> Seen:
     inspector = Inspector(broker)
     now, lag = broker.time(), broker.recorder_lag()
     queues, workers = inspector.queues(get_settings().queues), inspector.workers()
-    return Seen(now, lag, queues, workers, _backlogs(), look_at_periodic(now), inspector.paused_tasks())
+    return Seen(
+        now, lag, queues, workers, _backlogs(), look_at_periodic(now), inspector.paused_tasks(), inspector.breakers()
+    )
 
 
 def _backlogs() -> list[Backlog]:
@@ -96,12 +100,13 @@ def _backlogs() -> list[Backlog]:
 
 def as_json(seen: Seen) -> str:
     """Everything, with the field names of the inspector."""
-    now, lag, queues, workers, outboxes, periodic, paused = seen
+    now, lag, queues, workers, outboxes, periodic, paused, breakers = seen
     return json.dumps(
         {
             "time": now,
             "recorder_lag": lag,
             "paused_tasks": paused,
+            "breakers": [breaker._asdict() for breaker in breakers],
             "outboxes": [backlog._asdict() for backlog in outboxes],
             "queues": [queue._asdict() for queue in queues],
             "workers": [
@@ -118,7 +123,7 @@ def _running(task: RunningTask) -> dict[str, Any]:
 
 def as_text(seen: Seen) -> str:
     """Four tables, and what is missing where one is empty."""
-    now, lag, queues, workers, outboxes, periodic, paused = seen
+    now, lag, queues, workers, outboxes, periodic, paused, breakers = seen
     of_queues = table(
         ("QUEUE", "READY", "RUNNING", "SCHEDULED", "BLOCKED", "OLDEST", "NEXT DUE", ""),
         [
@@ -156,6 +161,7 @@ def as_text(seen: Seen) -> str:
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
     parts.append(periodic_table(periodic or [], dt.datetime.fromtimestamp(now, dt.UTC)))
     parts += [_unrecorded(lag, workers), *map(_unsent, outboxes)]
+    parts += [_broken(now, breaker) for breaker in breakers if breaker.state != "closed"]
     if paused:
         parts.append(f"Paused tasks: {', '.join(paused)}.")
     return "\n\n".join(part for part in parts if part)
@@ -167,6 +173,12 @@ def _remarks(queue: QueueState) -> str:
     if most is not None:
         remarks.append(f"{'full: ' if queue.ready + queue.scheduled + queue.blocked >= most else ''}{most} may wait")
     return ", ".join(remarks)
+
+
+def _broken(now: float, breaker: BreakerState) -> str:
+    if breaker.state == "half open":
+        return f"The circuit breaker {breaker.name} is half open: the next call decides."
+    return f"The circuit breaker {breaker.name} is open, and tried again in {span((breaker.until or now) - now)}."
 
 
 def _unrecorded(lag: int, workers: list[WorkerState]) -> str:

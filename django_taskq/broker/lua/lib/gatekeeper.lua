@@ -9,6 +9,7 @@ local function gatekeeper()
 -- @include schedule
 -- @include gcra
 -- @include rate
+-- @include breaker
 -- @include gates
   gatekept = {
     examine = examine, pause_returned = paused_tasks and pause_returned, unparked = function() return unparked end,

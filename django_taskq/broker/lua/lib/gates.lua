@@ -55,6 +55,14 @@ local function examine(entry, fields)
   local gates = gates_of(fields)
   local verdict = crowded(gates, id, fields, sent)
   if verdict then return verdict ~= 'parked' and verdict or nil end
+  for _, gate in ipairs(gates) do
+    local again = gate[1] == 'b' and broken_until(gate[2], id, gate[3], now)
+    if again then
+      set_value(fields, 'e', number(sent))
+      schedule(id, again, fields, now)
+      return nil
+    end
+  end
   local due = wait_for_slots(gates, fields, micros)
   if due then
     set_value(fields, 'e', number(sent))
