@@ -117,8 +117,8 @@ def _left_behind(run: Run) -> list[str]:
         while run.broker.trim("audit", 0, 0, 0):
             continue
         permanent = {KEYS.totals, KEYS.recorder}
-        left = [key for key in client.scan_iter(count=1000) if key not in permanent]
-        left = [key for key in left if client.ttl(key) < 0]
+        left = [key for key in client.scan_iter(count=1000) if key not in permanent and client.ttl(key) < 0]
+        left = [key for key in left if not key.startswith(KEYS.relay_prefix)]  # as the recorder's
         if KEYS.outcomes in left and not client.xlen(KEYS.outcomes):
             left.remove(KEYS.outcomes)
         return [f"left behind in Redis: {key} ({client.type(key)})" for key in left]
