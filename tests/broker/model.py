@@ -150,6 +150,13 @@ class Model:
             self.plan(message, lane, due)
         return message.id, True
 
+    def withdraw(self, message: Message, queue: str, status: str) -> bool:
+        """Ends what was never sent."""
+        if message.id in self.index:
+            return False
+        self.finish(message, queue, status)
+        return True
+
     def requeue(self, message: Message, lane: Lane) -> bool:
         place = self.index.get(message.id)
         if isinstance(place, Entry | Scheduled) or (place is not None and place.run >= message.run):

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -26,9 +26,11 @@ from django_taskq.broker import Broker, Submission, scripts
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.keys import Place
+from django_taskq.broker.outbox import RelayLease, withdraw
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
+from django_taskq.core.states import State
 from tests.broker.agreement import Agreement
 from tests.broker.helpers import HOUR, Hand, Shard, id_of, message
 from tests.broker.model import Ended, Entry, Lane, Model
@@ -108,6 +110,28 @@ class Machine(RuleBasedStateMachine):
                     answer = answers[position]
                     assert (answer.id, answer.created) == self.model.enqueue(sent, lane, due)
         self.accepted += [each.message.id for each in submissions if each.message.id in self.model.index]
+
+    @rule(lane=lanes, key=keys, pick=st.none() | picks, lost=rarely)
+    def relay(self, lane: Lane, key: str, pick: int | None, lost: bool) -> None:
+        """What comes from an outbox is enqueued like anything else."""
+        sent = self.new_or_known(pick, priority=lane.priority, idempotency_key=key)
+        lease = RelayLease(self.broker, "default", "relay")
+        assert lease.take()
+        for [answer] in repeat(lost, lambda: lease.send([Submission(sent, lane.queue, share=lane.share)])):
+            assert (answer.id, answer.created) == self.model.enqueue(sent, lane, None)
+        if sent.id in self.model.index:
+            self.accepted.append(sent.id)
+
+    @rule(queue=queues, pick=st.none() | picks, lost=rarely)
+    def withdraw(self, queue: str, pick: int | None, lost: bool) -> None:
+        sent = self.new_or_known(pick)
+        for answer in repeat(lost, lambda: withdraw(self.broker, Submission(sent, queue), State.CANCELLED, "")):
+            assert answer == self.model.withdraw(sent, queue, "cancelled")
+        self.accepted.append(sent.id)
+
+    def new_or_known(self, pick: int | None, **values: Any) -> Message:
+        known = list(self.model.index)
+        return message(id=new_id() if pick is None or not known else newest(known, pick), **values)
 
     @rule(queue=queues, pick=st.none() | picks)
     def bare_xadd(self, queue: str, pick: int | None) -> None:
@@ -385,7 +409,8 @@ class Machine(RuleBasedStateMachine):
         self.agrees()
         passing = {name for name in self.shard.names() if self.shard.redis("PTTL", name) > 0}
         assert Counter(name.split(":")[1] for name in passing).keys() <= {"idempotency", "sleepers", "wake"}
-        assert set(self.shard.names()) - passing <= {self.keys.outcomes, self.keys.recorder, self.keys.totals}
+        lease = self.keys.relay_prefix + "default"
+        assert set(self.shard.names()) - passing <= {self.keys.outcomes, self.keys.recorder, self.keys.totals, lease}
 
     def bury_the_dead(self) -> None:
         for hand in self.alive():
