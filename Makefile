@@ -20,7 +20,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # The packages of Debian that `test-services` works with.
 PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus
 
-.PHONY: help demo test test-apps test-services test-servers services check format messages bench chaos audit clean
+MERMAID := 11.17.2
+MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
+
+.PHONY: help demo test test-apps test-services test-servers services check docs format messages bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -74,6 +77,18 @@ check: $(VENV)/.dev  ## style, types and import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# MkDocs would tell of its successors. Mermaid draws the diagrams in the reader's browser, from the site itself.
+docs: $(VENV)/.docs .docs/mermaid.min.js  ## the pages of docs/ as a site in build/site; any warning is a failure
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build $(ARGS)
+
+.docs/mermaid.min.js:
+	@command -v npm > /dev/null || { echo 'make docs needs npm, once, to fetch Mermaid (Debian: apt-get install npm)' >&2; exit 1; }
+	@mkdir -p .docs/npm
+	cd .docs/npm && npm pack --silent mermaid@$(MERMAID) && tar -xzf mermaid-$(MERMAID).tgz package/dist/mermaid.min.js
+	echo '$(MERMAID_SHA256)  .docs/npm/package/dist/mermaid.min.js' | sha256sum --check --quiet
+	mv .docs/npm/package/dist/mermaid.min.js $@
+	rm -r .docs/npm
+
 format: $(VENV)/.dev  ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -93,7 +108,7 @@ audit: $(VENV)/.dev  ## known vulnerabilities in what is installed
 	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin $(ARGS)
 
 clean:  ## remove what these targets made
-	rm -rf .venv* .servers .demo .taskq var build dist *.egg-info .coverage* htmlcov
+	rm -rf .venv* .servers .docs .demo .taskq var build dist *.egg-info .coverage* htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -105,6 +120,7 @@ $(VENV)/.demo: EXTRAS := demo,embedded
 $(VENV)/.test: EXTRAS := test
 $(VENV)/.browser: EXTRAS := test,browser
 $(VENV)/.dev: EXTRAS := dev
-$(VENV)/.demo $(VENV)/.test $(VENV)/.browser $(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.docs: EXTRAS := docs
+$(VENV)/.demo $(VENV)/.test $(VENV)/.browser $(VENV)/.dev $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]' $(if $(DJANGO),'$(DJANGO)')
 	@touch $@

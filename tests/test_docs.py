@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from tests.conftest import StartWorker
 
 PACKAGE = ROOT / "django_taskq"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
 def text_of(name: str) -> str:
@@ -268,6 +268,18 @@ def test_the_examples_of_the_protocol_send_tasks(
         wait_for(lambda: client.hget("{taskq}:index", UUID(ids[0]).bytes[2:]), message="the bare message was not run")
         assert [get_task(id).get(timeout=10) for id in ids] == ["ada@example.com 01 December"] * 2
         assert client.get("{taskq}:idempotency:shop.tasks.send_reminder:order-7") == UUID(ids[1]).bytes
+
+
+# --- the site --------------------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    docs = ROOT / "docs"
+    pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
+    listed = re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(
+        pages | {"index.md", "changelog.md"}
+    )  # README.md and CHANGELOG.md: docs/theme/hooks.py
 
 
 # --- all pages -------------------------------------------------------------------------------------------------------
