@@ -49,3 +49,15 @@ def guarded(path: str) -> None:
     write(path, event="start")
     with guard:
         write(path, event="inside")
+
+
+@task(max_concurrency=1, rate_limit="200/s", circuit_breaker=Breaker(failures=100), max_retries=3, backoff=[0.01])
+def all_at_once(path: str, number: int, fails: int = 0) -> int:
+    """Has a limit of each kind; fails so many times first."""
+    write(path, event="start", number=number, key="")
+    time.sleep(0.02)
+    if sum(f'"event": "start", "number": {number},' in line for line in Path(path).read_text().splitlines()) <= fails:
+        write(path, event="end", number=number, key="")
+        raise ValueError("again")
+    write(path, event="end", number=number, key="")
+    return number

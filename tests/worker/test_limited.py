@@ -7,15 +7,19 @@ import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from django_taskq import RateLimited
+from django_taskq.broker import get_broker
 from django_taskq.exceptions import TaskFailed
+from tests.chaos import ledger as books
+from tests.chaos import points
 from tests.servers import wait_for
 from tests.worker import limited
-from tests.worker.conftest import Ledger
+from tests.worker.conftest import Ledger, outcomes
 
 if TYPE_CHECKING:
     from tests.conftest import StartWorker
@@ -117,3 +121,27 @@ def test_a_task_that_meets_an_open_breaker_uses_no_attempt(worker: StartWorker, 
     wait_for(lambda: (handle.refresh(), handle.status)[1] == "scheduled")
     handle.get(timeout=10)
     assert [line["event"] for line in ledger.read()] == ["start", "start", "inside"]
+
+
+POINTS = ("claim.after", "run.before", "run.after", "complete.before", "complete.after", "retry.before", "retry.after")
+
+
+def test_a_holder_that_dies_between_two_steps_keeps_nobody_waiting(worker: StartWorker, tmp_path: Path) -> None:
+    found = books.Books(tmp_path)
+    points.prepare(found, 1)
+    modules = [*TASKS, "tests.chaos.injected", "tests.worker.impatient"]
+    worker("--threads", "2", tasks=modules, env={"CHAOS_MACHINE": "0", "CHAOS_DIRECTORY": str(tmp_path)})
+    for point in POINTS:
+        ledger = Ledger(tmp_path / f"ledger-{point}")
+        armed = points.arm(found, point)
+        handles = [limited.all_at_once.delay(ledger.path, number, int("retry" in point)) for number in range(4)]
+        assert [handle.get(timeout=10) for handle in handles] == [0, 1, 2, 3], point
+        assert not armed.exists(), point
+        starts, ends = (Counter(line["number"] for line in ledger.events(event)) for event in ("start", "end"))
+        whole = [line for line in ledger.read() if starts[line["number"]] == ends[line["number"]]]
+        assert most_at_once(whole)[""] == 1, point
+    connections, keys = get_broker().connections, get_broker().keys
+    for name in (keys.limits, keys.holds, keys.parked("default"), keys.limit("task:" + limited.all_at_once.name)):
+        assert connections.execute("EXISTS", name) == 0
+    ids = [outcome.id for outcome in outcomes()]
+    assert len(ids) == len(set(ids)) == 4 * len(POINTS)

@@ -1,0 +1,115 @@
+"""The plan of a rate limit (broker/lua/lib/rate.lua) against the same in Python, on a clock that the test winds.
+
+Messages are met in any order and as late as it pleases Hypothesis. Whatever happens, no window has a start too many.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from django_taskq.broker import Broker
+from django_taskq.core.gates import rate_gate
+from django_taskq.rates import Rate
+
+EXAMPLES = int(os.environ.get("TASKQ_TEST_EXAMPLES", "0"))
+LIB = resources.files("django_taskq.broker") / "lua" / "lib"
+START = 1_700_000_000_000_000  # us
+
+SOURCE = (
+    "local NS = '{model}:'\nlocal function number(value) return string.format('%.0f', value) end\n"
+    + "".join((LIB / f"{name}.lua").read_text() for name in ("fields", "gcra", "rate"))
+    + """
+local fields = ARGV[6] ~= '' and {'c', ARGV[6]} or {}
+local gate = {'r', ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])}
+local due = wait_for_slots({gate}, fields, tonumber(ARGV[5]))
+return {due and number(due) or '', value_of(fields, 'c') or ''}
+"""
+)
+
+
+@dataclass
+class Plan:
+    """What lib/rate.lua does, in Python: slots are moments of the plan, and the plan moves by `shift`."""
+
+    interval: int
+    lead: int
+    tolerance: int
+    next: int | None = None
+    shift: int = 0
+    floor: int = 0
+    last: int = 0
+    starts: list[int] = field(default_factory=list)
+
+    def meet(self, slot: int | None, now: int) -> tuple[int | None, int]:
+        """When it may start (None: now), and its slot."""
+        virtual, shift, floor = now - self.shift, self.shift, self.floor
+        late = 0 if slot is None else virtual - slot
+        if self.next is None or slot is None or slot < floor or (late > self.tolerance and slot < self.last):
+            known = self.next or 0
+            slot, following = max(virtual, known - self.lead), max(virtual, known) + self.interval
+            floor = slot if self.next is None else floor
+            self.next, self.floor = following, floor
+        elif late > self.tolerance:
+            shift, floor = shift + late - self.tolerance, slot
+        if slot + shift > now:
+            return slot + shift, slot
+        self.shift, self.floor, self.last = shift, floor, max(self.last, slot)
+        self.starts.append(now)
+        return None, slot
+
+
+def most_within(moments: list[int], span: int) -> int:
+    return max((bisect.bisect_left(moments, start + span) - at for at, start in enumerate(moments)), default=0)
+
+
+rates = st.builds(Rate, st.integers(1, 20), st.sampled_from([0.5, 1.0, 10.0, 60.0]))
+# Which of the messages that are due is met, and how long after the last one, in hundredths of the rate's span.
+meetings = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=5, max_size=80)
+
+
+@settings(
+    max_examples=EXAMPLES or 40, derandomize=not EXAMPLES, database=None, deadline=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
+@given(rate=rates, burst=st.sampled_from([1, 1, 1, 3]), count=st.integers(1, 30), meetings=meetings)
+def check(broker: Broker, rate: Rate, burst: int, count: int, meetings: list[tuple[int, int]]) -> None:
+    run = broker.connections.execute
+    run("DEL", "{model}:rate:m")
+    _, name, interval, lead, tolerance = rate_gate("m", rate, burst)
+    plan, now, span = Plan(interval, lead, tolerance), START, int(rate.seconds * 1e6)
+    waiting: list[tuple[int, int | None]] = [(START, None)] * count  # when it is due, its slot
+    sha = run("SCRIPT", "LOAD", SOURCE)
+
+    def meet(position: int) -> None:
+        _, slot = waiting.pop(position)
+        words = (name, interval, lead, tolerance, now, "" if slot is None else slot)
+        due, text = run("EVALSHA", sha, 0, *words)
+        expected, slot_now = plan.meet(slot, now)
+        assert (int(due) if due else None) == expected
+        if expected is not None:
+            assert int(text) == slot_now
+            waiting.append((expected, slot_now))
+
+    for pick, later in meetings:
+        now += later * span // 100
+        ready = [position for position, (due, _) in enumerate(waiting) if due <= now]
+        if ready:
+            meet(ready[pick % len(ready)])
+    looked = 0
+    while waiting:  # in time from here on
+        now = max(now, min(due for due, _ in waiting))
+        meet(min(range(len(waiting)), key=lambda position: waiting[position]))
+        looked += 1
+        assert looked <= 40 * count
+    assert len(plan.starts) == count
+    assert most_within(plan.starts, span) <= rate.count + burst - 1
+
+
+def test_the_plan_is_kept_whatever_happens(broker: Broker) -> None:
+    check(broker)
