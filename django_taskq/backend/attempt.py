@@ -97,7 +97,7 @@ class Attempt:
         if interruption is not None and isinstance(error, asyncio.CancelledError):
             error = interruption()
         fate = fate_of(self._context, error)
-        if fate == "retried":
+        if fate in {"retried", "put_off"}:
             return False
         failure = describe(error)
         found = results.error_of(self._task.framework, failure.error_class, failure.traceback)

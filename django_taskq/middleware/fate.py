@@ -7,9 +7,9 @@ from typing import Literal
 
 from django_taskq.context import TaskContext
 from django_taskq.core.retry import what_follows
-from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.exceptions import BreakerOpen, TaskCancelled, TaskTimeout
 
-Fate = Literal["succeeded", "retried", "failed", "discarded", "cancelled"]
+Fate = Literal["succeeded", "retried", "put_off", "failed", "discarded", "cancelled"]
 _FATES: dict[str, Fate] = {"retry": "retried", "bury": "failed", "discard": "discarded"}
 
 
@@ -24,7 +24,8 @@ def meant_by(context: TaskContext, error: BaseException) -> BaseException:
 def fate_of(context: TaskContext, error: BaseException | None) -> Fate:
     """How an attempt ends that returned (None) or raised `error`.
 
-    A worker that lost the task meanwhile, or a request to cancel it, may still make something else of it.
+    A worker that lost the task meanwhile, a request to cancel it, or a deadline that the next attempt would miss, may
+    still make something else of it.
     """
     if getattr(context.place, "abandoned", False):  # it ignored its time limit, and was settled for that by then
         kind: type[BaseException] = TaskTimeout
@@ -34,6 +35,8 @@ def fate_of(context: TaskContext, error: BaseException | None) -> Fate:
         kind = type(meant_by(context, error))
     if issubclass(kind, TaskCancelled):
         return "cancelled"
+    if issubclass(kind, BreakerOpen):  # it is tried again, and no attempt is used
+        return "put_off"
     task = context.task
     follows = what_follows(
         kind, attempt=context.attempt, max_retries=context.max_retries, retry_on=task.retry_on,

@@ -94,6 +94,7 @@ def _reporting(*, every_attempt: bool) -> Callable[[TaskContext], AbstractContex
             for span in spans:
                 span.set_status(_STATUS.get(fate, "aborted"))
             if error is not None and not context.calls and _is_reported(error, fate, every_attempt=every_attempt):
+                _said(error)
                 _report(meant_by(context, error), context.name)
         if error is not None:
             raise error
@@ -177,18 +178,20 @@ def _report(error: BaseException, task: str) -> None:
 
 
 def _dead_letter(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any, **_: Any) -> None:
-    """A dead letter of which the middleware saw no error, because nothing ran, or because it was a call of a batch."""
-    batching = getattr(sender, "batching", None) is not None
-    if (reason not in NEVER_RAISED and not batching) or not sentry_sdk.get_client().is_active():
+    """A dead letter that the middleware knows nothing of: nothing ran, it was a call of a batch, or there was no time
+    left for the attempt that was to follow.
+    """
+    unseen = reason in NEVER_RAISED or reason == "deadline" or getattr(sender, "batching", None) is not None
+    if not unseen or not sentry_sdk.get_client().is_active():
         return
-    if batching and error is not None and _said(error):
+    if error is not None and _said(error):
         return
     task = getattr(sender, "name", sender)
     with sentry_sdk.isolation_scope() as scope:
         scope.clear_breadcrumbs()
         _describe(scope, task, queue, task_id=task_id, attempt=attempt)
         scope.set_tag("taskq_reason", reason)
-        if reason in NEVER_RAISED:
+        if reason in NEVER_RAISED or error is None:
             scope.fingerprint = ["taskq", reason, task]
         if error is not None:
             _report(error, task)
@@ -197,7 +200,7 @@ def _dead_letter(sender: Any, task_id: str, queue: str, attempt: int, reason: st
 
 
 def _said(error: BaseException) -> bool:
-    """Whether this very error, which all calls of a batch may have in common, was reported before."""
+    """Whether this very error was reported before: all calls of a batch may have one in common. From now on it was."""
     said = bool(getattr(error, "_taskq_reported", False))
     try:
         error._taskq_reported = True  # type: ignore[attr-defined]

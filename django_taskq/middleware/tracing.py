@@ -117,7 +117,7 @@ def _attempt(context: TaskContext) -> Iterator[None]:
         span.set_attribute("django_taskq.outcome", fate)
         if fate == "failed" or (fate == "retried" and not issubclass(type(error), Retry)):
             _failed(span, meant_by(context, error))
-        if fate == "retried" and not context.calls:
+        if fate in {"retried", "put_off"} and not context.calls:
             _remember(span, context)
         raise
     finally:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, cast
 from django_taskq.breaker import verdict_of
 from django_taskq.broker import scripts
 from django_taskq.broker.deliveries import Settlement, retry
+from django_taskq.core.activity import activity
 from django_taskq.exceptions import BreakerOpen, TaskqError
+from django_taskq.logs import fields_of
 from django_taskq.worker.attempts import note_start
-from django_taskq.worker.outcomes import activity_of
 
 if TYPE_CHECKING:
     from django_taskq.breaker import Breaker
@@ -44,9 +45,10 @@ def put_off(executor: Executor, work: Work, error: BreakerOpen) -> Settlement:
     """Back to the schedule until the breaker may be asked again; no attempt is used."""
     message = work.message
     note_start(executor, work)
-    logger.info("%s %s put off: %s", work.task.name, work.context.id, error)
+    about = {**fields_of(work.context), "worker": executor.worker}
+    logger.info("%s %s put off: %s", work.task.name, work.context.id, error, extra=about)
     return retry(
         work.delivery, message.id, max(SHORTEST, error.seconds), message.fields(),
-        activity_of(executor, work, "retried"),
+        activity("retried", work.task.name),
         instead=lambda: executor.cancelled(work, "cancelled while a circuit breaker was open"),
     )  # fmt: skip

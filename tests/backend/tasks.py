@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django_taskq import BreakerOpen
 from django_taskq import task as own_task
 from django_taskq.backend import taskq_options
 from tests.backend.api import task
@@ -160,3 +161,16 @@ def filled_in(first: str, second: str) -> str:
 @own_task
 def own(a: int) -> int:
     return a
+
+
+met: list[str] = []
+
+
+@task
+@taskq_options(max_retries=0)
+def meets_an_open_breaker(name: str) -> str:
+    """The first time."""
+    if name not in met:
+        met.append(name)
+        raise BreakerOpen(breaker="crm", seconds=0.0)
+    return name

@@ -72,6 +72,12 @@ def test_a_retry_is_ready_again_and_each_failure_stays_known(crew: Crew, heard: 
     assert result.started_at < result.last_attempted_at
 
 
+def test_what_a_circuit_breaker_puts_off_has_not_ended(crew: Crew, heard: Heard) -> None:
+    result = ended(tasks.meets_an_open_breaker.enqueue("x"))
+    assert (result.status, result.attempts, result.errors) == (Status.SUCCESSFUL, 1, [])
+    assert heard.names() == ["enqueued READY", *["started RUNNING"] * 2, "finished SUCCESSFUL"]
+
+
 def test_options_of_the_backend_end_the_retries(crew: Crew, heard: Heard) -> None:
     result = ended(tasks.patient.enqueue(failures=9))
     assert (result.status, result.attempts, len(result.errors)) == (Status.FAILED, 3, 3)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from django_taskq import BreakerOpen
 from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.deliveries import Delivery
 from django_taskq.worker.tally import Tally
@@ -63,3 +64,8 @@ def test_a_retry_that_became_a_cancellation_is_one(crew: Crew) -> None:
     deliveries = claim(crew, 2)
     assert get_broker().cancel([handles[0]._id]) == [False]
     assert settle(crew, deliveries, ValueError("no luck")) == {"cancelled": 1, "retried": 1}
+
+
+def test_what_an_open_breaker_puts_off_is_no_attempt_that_failed(crew: Crew) -> None:
+    add.delay_many([((1, 2), {})] * 2)
+    assert settle(crew, claim(crew, 2), BreakerOpen(breaker="crm", seconds=60.0)) == {}

@@ -16,7 +16,7 @@ from sentry_sdk.envelope import Envelope
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
-from django_taskq import Discard, TaskFailed
+from django_taskq import BreakerOpen, Discard, TaskFailed
 from django_taskq.broker import Broker
 from django_taskq.core.ids import id_from_str
 from django_taskq.exceptions import InvalidArguments, TaskCancelled, TaskTimeout
@@ -142,6 +142,28 @@ def test_what_ends_a_task_on_purpose_is_not_reported(
 def test_a_retry_that_is_asked_for_in_vain_is_reported(items: Items) -> None:
     run(context_of(tasks.asks_again, attempt=1))
     assert len(items("event")) == 1
+
+
+def test_what_an_open_breaker_puts_off_is_not_reported(items: Items, use: Use, monkeypatch: pytest.MonkeyPatch) -> None:
+    def meets_it(value: Any = None) -> None:
+        raise BreakerOpen(breaker="crm", seconds=5.0)
+
+    use(EVERY)
+    monkeypatch.setattr(tasks.works, "func", meets_it)
+    run(context_of(tasks.works, attempt=9))
+    assert items("event") == []
+
+
+def test_an_attempt_whose_next_one_would_miss_the_deadline_is_reported_once(items: Items, use: Use) -> None:
+    error = run(context_of(tasks.fails))  # which sees that another attempt follows
+    about = {"sender": tasks.fails, "task_id": "x", "queue": "default", "attempt": 1, "reason": "deadline"}
+    task_failed.send(error=error, **about)
+    assert [event["tags"]["taskq_reason"] for event in items("event")] == ["deadline"]
+    use(EVERY)
+    task_failed.send(error=run(context_of(tasks.fails)), **about)
+    assert len(items("event")) == 2
+    task_failed.send(error=None, **about)  # it was over before the next attempt
+    assert items("event")[-1]["message"] == f"{tasks.fails.name} is a dead letter: deadline"
 
 
 def test_time_outs_of_a_task_are_one_kind_of_failure(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.test import override_settings
 
-from django_taskq import Discard, Retry
+from django_taskq import BreakerOpen, Discard, Retry
 from django_taskq.broker import Broker
 from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_from_str, new_id
@@ -164,6 +164,7 @@ def test_fates_are_those_that_the_worker_decides() -> None:
     assert (fate(ValueError()), fate(ValueError(), attempt=1)) == ("retried", "failed")
     assert (fate(Retry()), fate(Retry(), attempt=1), fate(TaskTimeout())) == ("retried", "failed", "retried")
     assert (fate(Discard()), fate(TaskCancelled())) == ("discarded", "cancelled")
+    assert fate(BreakerOpen(breaker="crm", seconds=5.0), attempt=1) == "put_off"
 
 
 @pytest.mark.parametrize(
