@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 # The packages of Debian that `test-services` works with.
-PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus
+PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus docker-compose systemd
 
 MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
@@ -45,7 +45,7 @@ else
 endif
 
 # The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis (tests/broker: see test-servers).
-test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server, chromium, Prometheus
+test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server, chromium, Prometheus, docker-compose, systemd
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
 	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \

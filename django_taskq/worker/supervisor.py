@@ -25,6 +25,7 @@ from django_taskq.worker.children import Inherited, MaintenanceChild, TaskChild
 from django_taskq.worker.exporting import Glance, glance_at
 from django_taskq.worker.graves import Graves
 from django_taskq.worker.heartbeat import Heartbeat
+from django_taskq.worker.notifier import Notifier
 from django_taskq.worker.process_info import cause_of
 from django_taskq.worker.tally import Increments, Tally
 
@@ -56,6 +57,7 @@ class Supervisor:
         hasty = Location(get_settings(), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         self._workers = Workers(Connections(hasty), broker.keys)
         self._heartbeat = Heartbeat(self._workers)
+        self._notifier = Notifier()
         self._children: list[TaskChild] = []
         self._maintenance: MaintenanceChild | None = None
         self._graves = Graves(broker, self._workers, self._tally)
@@ -91,6 +93,8 @@ class Supervisor:
             self._bury_dead()
             self._enforce()
             self._obey_register()
+            serving = sum(child.registered and child.lasting for child in self._children)
+            self._notifier.tick(serving, self.options.processes, away=self._heartbeat.away)
             self._graves.hand_on()
         self._end_maintenance()
         worker_stopped.send_robust(name)
@@ -264,6 +268,7 @@ class Supervisor:
         signals, self._signals = self._signals, 0
         if self._stop_at is None:
             self._stop_at = time.monotonic() + self.options.shutdown_timeout
+            self._notifier.stopping()
             logger.info("worker stops: running tasks have %.0f s to finish", self.options.shutdown_timeout)
             for child in self._children:
                 child.send("stop")

@@ -477,3 +477,14 @@ async def notes_number_async(number: int, seconds: float = 0) -> None:
 @task(max_retries=0)
 async def stops_the_loop() -> None:
     asyncio.get_running_loop().stop()
+
+
+@task(max_retries=0)
+def shows_environment(*names: str) -> list[str]:
+    """Which of these variables a program that a task starts would see."""
+    return [name for name in names if name in os.environ]
+
+
+@task
+def asks_for_a_retry() -> None:
+    raise Retry(delay=60)
