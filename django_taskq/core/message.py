@@ -60,6 +60,7 @@ class Message(msgspec.Struct, gc=False):
     history: list[Attempt] = []
     fair_key: str = ""  # whose it is: messages of one key share a lane
     origin: str = ""  # JSON: what django.tasks knows of its own calls, and nobody else does
+    later: tuple[bytes, ...] = ()  # names and values of fields that a later version knows; they go where it goes
 
     def fields(self) -> list[bytes | str]:
         """Flat name, value, name, value ... as XADD takes them."""
@@ -85,8 +86,8 @@ class Message(msgspec.Struct, gc=False):
             for name, collection in zip("omwh", collections, strict=True):
                 if collection:
                     fields += (name, _encode_json(collection))
-        if self.gates or self.origin or self.fair_key:
-            fields += _present(("q", self.gates), ("f", self.origin), ("F", self.fair_key))
+        if self.gates or self.origin or self.fair_key or self.later:
+            fields += (*_present(("q", self.gates), ("f", self.origin), ("F", self.fair_key)), *self.later)
         return fields
 
     @property
@@ -152,6 +153,7 @@ class UnknownVersion(MalformedMessage):
 ENVELOPE = (b"i", b"t", b"r", b"l", b"d", b"e")
 OF_ONE_PLACE = (b"z", b"c")  # written by scripts while a message is parked or waits for its slot
 UNKNOWN_SINCE = b"g"  # ms; since when the message has waited for a worker that can run it. Left out of the next attempt
+PASSING = (*OF_ONE_PLACE, UNKNOWN_SINCE)
 
 
 def _of_version(version: bytes, named: dict[bytes, bytes]) -> MalformedMessage:
@@ -245,7 +247,7 @@ def losses_of(fields: list[bytes]) -> int:
 
 
 def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
-    """Decodes the fields that most messages leave out; a field of a later version is passed over."""
+    """Decodes the fields that most messages leave out; fields of a later version are kept as they are."""
     for name, value in named.items():
         try:
             if name in _INTEGERS:
@@ -261,6 +263,8 @@ def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
                 message.run = _whole(value) + 1
             elif name == b"y":
                 message.idempotency_ttl = _whole(value)
+            elif name not in PASSING:
+                message.later += (name, value)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise MalformedMessage(f"Field {name.decode('ascii', 'replace')} cannot be read: {error}") from error
 

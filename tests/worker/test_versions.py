@@ -68,6 +68,14 @@ def test_fields_that_a_later_version_added_to_this_one_are_passed_over() -> None
     assert isinstance(send("zz", b"\x80", "g", "no number").get(timeout=10), int)
 
 
+def test_a_retry_keeps_the_fields_that_only_a_later_version_knows() -> None:
+    handle = send("zz", b"\x80 new", "g", "1", "m", '{"a": "b"}', "yy", "", task="tests.worker.tasks.asks_for_a_retry")
+    fields = put_off(handle)[1]
+    assert (fields[b"zz"], fields[b"yy"], fields[b"m"], fields[b"n"]) == (b"\x80 new", b"", b'{"a":"b"}', b"1")
+    assert b"g" not in fields
+    assert handle.cancel()
+
+
 @pytest.mark.parametrize(("task", "fields"), [(MY_PID, LATER), ("shop.later", ("zz", b"\x80 not for us"))])
 def test_what_cannot_be_run_here_is_put_off_as_it_is(task: str, fields: tuple[bytes | str, ...]) -> None:
     before = time.time() * 1000
