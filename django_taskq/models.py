@@ -213,6 +213,14 @@ class TaskType(TaskResult):
         verbose_name_plural = _("task types")
 
 
+class Limit(TaskResult):
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        verbose_name = _("limit")
+        verbose_name_plural = _("limits")
+
+
 class Worker(TaskResult):
     class Meta:
         proxy = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.admin import AdminSite
 
 from django_taskq.admin.dead import DeadTaskAdmin
+from django_taskq.admin.limits import LimitAdmin
 from django_taskq.admin.outbox import OutboxEntryAdmin
 from django_taskq.admin.overview import OverviewAdmin
 from django_taskq.admin.periodic import PeriodicTaskAdmin
@@ -16,6 +17,7 @@ from django_taskq.admin.workers import WorkerAdmin
 from django_taskq.models import (
     ApiToken,
     DeadTask,
+    Limit,
     OutboxEntry,
     Overview,
     PeriodicTask,
@@ -26,13 +28,13 @@ from django_taskq.models import (
 )
 
 __all__ = [
-    "ApiTokenAdmin", "DeadTaskAdmin", "OutboxEntryAdmin", "OverviewAdmin", "PeriodicTaskAdmin", "QueueAdmin",
-    "TaskResultAdmin",
-    "TaskTypeAdmin", "WorkerAdmin", "register",
+    "ApiTokenAdmin", "DeadTaskAdmin", "LimitAdmin", "OutboxEntryAdmin", "OverviewAdmin", "PeriodicTaskAdmin",
+    "QueueAdmin", "TaskResultAdmin", "TaskTypeAdmin", "WorkerAdmin", "register",
 ]  # fmt: skip
 
 PAGES = {
     Overview: OverviewAdmin, Queue: QueueAdmin, Worker: WorkerAdmin, TaskType: TaskTypeAdmin,
+    Limit: LimitAdmin,
     PeriodicTask: PeriodicTaskAdmin, DeadTask: DeadTaskAdmin, TaskResult: TaskResultAdmin,
     OutboxEntry: OutboxEntryAdmin, ApiToken: ApiTokenAdmin,
 }  # fmt: skip

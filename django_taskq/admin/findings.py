@@ -39,7 +39,7 @@ def findings(
     look: Look, rates: Rates | None, outboxes: Sequence[Backlog] = (), periodic: Troubles | None = None
 ) -> list[Finding]:
     """Everything that is wrong, or one sentence that says that nothing is."""
-    found = [*_workers(look), *_queues(look), *_failures(rates), *_server(look), *_outboxes(outboxes)]
+    found = [*_workers(look), *_queues(look), *_held_up(look), *_failures(rates), *_server(look), *_outboxes(outboxes)]
     found += _periodic(periodic or Troubles())
     return sorted(found, key=lambda finding: finding.level != BAD) or [_fine(look)]
 
@@ -147,6 +147,25 @@ def _queues(look: Look) -> list[Finding]:
             len(undeclared),
         )
         found.append(Finding(WARN, text % _named(undeclared), "queues"))
+    return found
+
+
+def _held_up(look: Look) -> list[Finding]:
+    """What somebody, or a circuit breaker, keeps from starting."""
+    found = []
+    if look.paused_tasks:
+        text = ngettext(
+            "The task %(names)s is paused.", "The tasks %(names)s are paused.", len(look.paused_tasks)
+        )  # fmt: skip
+        found.append(Finding(WARN, text % {"names": _few(sorted(look.paused_tasks))}, "task_types"))
+    broken = [breaker.name for breaker in look.breakers if breaker.state != "closed"]
+    if broken:
+        text = ngettext(
+            "The circuit breaker %(names)s is open: what it guards has failed.",
+            "The circuit breakers %(names)s are open: what they guard has failed.",
+            len(broken),
+        )
+        found.append(Finding(BAD, text % {"names": _few(broken)}, "limits"))
     return found
 
 

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_taskq.admin.shared import forget, shared
 from django_taskq.broker import Broker, get_broker
+from django_taskq.broker.gates import BreakerState
 from django_taskq.broker.health import Health
 from django_taskq.broker.inspector import Inspector, QueueState, WorkerState
 from django_taskq.conf import get_settings
@@ -33,6 +34,7 @@ class Look(NamedTuple):
     health: Health | None  # None: Redis does not say
     cancelling: frozenset[str] = frozenset()  # ids of running tasks that have been asked to end
     paused_tasks: frozenset[str] = frozenset()
+    breakers: tuple[BreakerState, ...] = ()
     error: str = ""
     away_since: float | None = None
 
@@ -101,6 +103,7 @@ def _ask(broker: Broker) -> Look:
         health=shared(broker, "health", 10, lambda: _health(inspector)),
         cancelling=_cancelling(broker, [task.id for worker in workers for task in worker.running]),
         paused_tasks=frozenset(inspector.paused_tasks()),
+        breakers=tuple(inspector.breakers()),
     )
 
 

@@ -9,7 +9,17 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.text import capfirst
 
-from django_taskq.models import DeadTask, OutboxEntry, Overview, PeriodicTask, Queue, TaskResult, TaskType, Worker
+from django_taskq.models import (
+    DeadTask,
+    Limit,
+    OutboxEntry,
+    Overview,
+    PeriodicTask,
+    Queue,
+    TaskResult,
+    TaskType,
+    Worker,
+)
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -22,6 +32,7 @@ TABS = {
     "queues": Queue,
     "workers": Worker,
     "task_types": TaskType,
+    "limits": Limit,
     "periodic": PeriodicTask,
     "dead": DeadTask,
     "results": TaskResult,

@@ -24,6 +24,14 @@ class Swept(NamedTuple):
     went_on: int = 0  # parked messages that a limit had room for
 
 
+class LimitState(NamedTuple):
+    """A concurrency limit, or a paused task (`paused:<task>`), at one moment."""
+
+    name: str
+    holders: int
+    waiting: int
+
+
 class BreakerState(NamedTuple):
     """A circuit breaker at one moment."""
 
@@ -82,6 +90,34 @@ class Gates:
             state = "closed" if ends is None else "open" if ends > int(replies[-1][0]) else "half open"
             states.append(BreakerState(name, state, ends, probe is not None, len((failed or b"").split())))
         return states
+
+    def limits(self, most: int) -> list[LimitState]:
+        """Concurrency limits that hold somebody up or have holders, about `most` of them, the longest line first."""
+        names: set[bytes] = set()
+        cursor: bytes | int = 0
+        while len(names) < most:
+            cursor, found = self._connections.execute("SSCAN", self._keys.limits, cursor, "COUNT", CHUNK)
+            names.update(found)
+            if int(cursor) == 0:
+                break
+        texts = sorted(name.decode() for name in names)
+        commands = [part for name in texts for part in self._look_at(name)]
+        counts = self._connections.pipeline(commands) if commands else []
+        states = [LimitState(*state) for state in zip(texts, counts[::2], counts[1::2], strict=True)]
+        return sorted(states, key=lambda state: (-state.waiting, state.name))[:most]
+
+    def _look_at(self, limit: str) -> tuple[tuple[str, str], tuple[str, str]]:
+        return ("HLEN", self._keys.limit(limit)), ("ZCARD", self._keys.waiting(limit))
+
+    def next_starts(self, limits: Sequence[str]) -> dict[str, float]:
+        """When the next moment of these rate limits is free, epoch seconds; those that nobody has used are left out."""
+        commands = [("HMGET", self._keys.rate_prefix + limit, "n", "s") for limit in limits]
+        replies = self._connections.pipeline(commands) if commands else []
+        return {
+            limit: (int(following) + int(shift or 0)) / 1e6
+            for limit, (following, shift) in zip(limits, replies, strict=True)
+            if following is not None
+        }
 
     def sweep(self, queues: Sequence[str]) -> Swept:
         """Heals what somebody broke by changing keys: bounded, the next sweep goes on where this one ended."""

@@ -23,7 +23,9 @@ from django_taskq.core.progress import Progress, encode_progress
 from tests.broker.helpers import Hand, Shard, id_of
 
 ADMIN = "/admin/django_taskq/"
-OVERVIEW, QUEUES, WORKERS, TYPES = (f"{ADMIN}{name}/" for name in ("overview", "queue", "worker", "tasktype"))
+OVERVIEW, QUEUES, WORKERS, TYPES, LIMITS = (
+    f"{ADMIN}{name}/" for name in ("overview", "queue", "worker", "tasktype", "limit")
+)
 LIVE = (OVERVIEW, QUEUES, WORKERS, TYPES)
 HOSTILE = "<script>alert(1)</script>\"'&"
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
