@@ -67,6 +67,10 @@ def refuse_contradictions(where: str, given: Mapping[str, Any]) -> None:
     for option, needed in _NEEDS.items():
         if given.get(option) is not None and given.get(needed) is None:
             raise InvalidTask(f"{where}: {option} means nothing without {needed}.")
+    if given.get("circuit_breaker") is not None and given.get("batch") is not None:
+        raise InvalidTask(
+            f"{where}: circuit_breaker is about single calls, and a batch runs many. Use `with breaker:` inside."
+        )
     if given.get("rate_limit_mode") == REFUSE and given.get("outbox"):
         raise InvalidTask(
             f"{where}: rate_limit_mode='refuse' decides when the call is sent, and the outbox sends it later. "

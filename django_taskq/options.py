@@ -68,7 +68,7 @@ def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskO
     """A task's options with TASK_DEFAULTS below them; raises InvalidTask, or UnknownQueue for an undeclared queue."""
     defaults = parse("TASKQ['TASK_DEFAULTS']", settings.task_defaults, allowed=DEFAULTABLE)
     given = {**defaults, **declared}
-    refuse_contradictions(f"Task {task}", given)
+    refuse_contradictions(f"Task {task}", {"outbox": settings.outbox, **given})
     require_queue(f"Task {task}", given.get("queue_name", "default"), settings)
     options = TaskOptions(**{"record": settings.record, "outbox": settings.outbox, **given})
     if not options.outbox:

@@ -25,6 +25,7 @@ from django_taskq.conf import get_settings
 from django_taskq.core.message import Message, UnknownVersion, unpack_fields
 from django_taskq.exceptions import MalformedMessage, TaskqError
 from django_taskq.models import DeadTask, TaskResult
+from django_taskq.registry import lookup
 
 BATCH = 500  # dead letters that share their round trips
 BATCH_BYTES = 4 * 1_048_576  # of messages that are in memory at a time
@@ -161,7 +162,19 @@ def next_run(dead: DeadTask, arguments: Arguments | None = None) -> Message:
     message.worker_ids, message.history = [], []
     if arguments is not None:
         message.args, message.kwargs = arguments
+        _choose_limits(message)
     return message
+
+
+def _choose_limits(message: Message) -> None:
+    """Keys of limits are made of arguments. Where these do not fit the task, the worker says so."""
+    task = lookup(message.task)
+    if task is None or task.gates is None:
+        return
+    try:
+        message.gates = task.gates.of_call(*task.bind(message.args, message.kwargs))
+    except TaskqError:
+        return
 
 
 def stored_message(dead: DeadTask) -> Message:
