@@ -63,10 +63,18 @@ def check_tasks(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> lis
 def check_deployment(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:  # noqa: ARG001
     """What is fine on a developer's machine only."""
     try:
-        embedded = get_settings().broker.startswith("embedded:")
+        settings = get_settings()
     except ImproperlyConfigured:
         return []
-    if not embedded:
+    if settings.is_local:
+        return [
+            Warning(
+                f"TASKQ['MODE'] is {settings.mode!r}, which is for tests: no worker ever sees a task.",
+                hint="Leave MODE out, or set it to 'broker'.",
+                id="django_taskq.W004",
+            )
+        ]
+    if not settings.broker.startswith("embedded:"):
         return _check_server()
     return [
         Warning(

@@ -21,6 +21,7 @@ from django_taskq.values import close_match, shown, span, whole
 Secret = str | Callable[[], str] | None
 
 RECORD_CHOICES = ("all", "failures")
+MODES = ("broker", "eager", "collect")  # see testing/
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 SHORTEST_WINDOW = 15.0  # seconds; longer than a producer repeats itself
 
@@ -51,6 +52,13 @@ class Settings:
     outbox_databases: tuple[str, ...] = ("default",)
     metrics_token: Secret = field(default=None, repr=False)
     context_vars: tuple[str, ...] = ()
+    mode: str = "broker"
+    eager_propagates: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether tasks stay in this process, as in tests."""
+        return self.mode != "broker"
 
 
 def get_settings() -> Settings:
@@ -180,6 +188,12 @@ def _record(name: str, value: Any) -> dict[str, Any]:
     return {name: value}
 
 
+def _mode(name: str, value: Any) -> dict[str, Any]:
+    if value not in MODES:
+        raise ValueError(f"must be 'broker', 'eager' or 'collect', not {shown(value)}.")
+    return {name: value}
+
+
 def _retention(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         return {name: span(value), f"{name}_failed": span(value)}
@@ -254,4 +268,6 @@ _PARSERS: dict[str, Parser] = {
     "OUTBOX_DATABASES": _aliases,
     "METRICS_TOKEN": _secret,
     "CONTEXT_VARS": _paths,
+    "MODE": _mode,
+    "EAGER_PROPAGATES": _flag,
 }

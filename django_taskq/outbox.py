@@ -59,6 +59,9 @@ def write(submissions: Sequence[Submission], database: str | None, then: Callabl
     Has the relay told when they are committed, and calls `then`. Raises what the database raises.
     """
     alias = database or current_database()
+    if get_settings().is_local:  # there is no relay: what it would do is done at the commit
+        transaction.on_commit(lambda: _hand_over(submissions, then), using=alias)
+        return
     entries = [
         OutboxEntry(
             task_id=uuid.UUID(bytes=submission.message.id),
@@ -79,6 +82,12 @@ def write(submissions: Sequence[Submission], database: str | None, then: Callabl
         transaction.on_commit(lambda: _nudge(alias), using=alias, robust=True)
         if then is not None:
             transaction.on_commit(then, using=alias, robust=True)
+
+
+def _hand_over(submissions: Sequence[Submission], then: Callable[[], None] | None) -> None:
+    get_broker().enqueue(submissions)
+    if then is not None:
+        then()
 
 
 def current_database() -> str:

@@ -57,6 +57,7 @@ _header_source: HeaderSource | None = None
 _send_wrapper: SendWrapper | None = None
 _NOTHING = nullcontext()
 _counter: Callable[[str, str], object] | None = None
+_runner: Callable[[TaskHandle[Any]], object] | None = None
 
 
 def set_middleware(headers: HeaderSource, sending: SendWrapper) -> None:
@@ -75,6 +76,12 @@ def set_counter(counter: Callable[[str, str], object] | None) -> None:
     """
     global _counter
     _counter = counter
+
+
+def set_runner(runner: Callable[[TaskHandle[Any]], object] | None) -> None:
+    """`runner` runs each call that has been sent, in place: see testing/. (A layer above this one.)"""
+    global _runner
+    _runner = runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +199,10 @@ def _written(route: Route, submissions: list[Submission]) -> list[TaskHandle[Any
     def committed() -> None:
         for handle in handles:
             _announce(route, handle)
+            if _runner is not None:
+                _runner(handle)
 
-    heard = _counter is not None or task_enqueued.receivers
+    heard = _counter is not None or task_enqueued.receivers or get_settings().is_local
     outbox.write(submissions, route.database, then=committed if heard else None)
     return handles
 
@@ -279,6 +288,8 @@ def _accepted(route: Route, accepted: Accepted, handle: TaskHandle[Any] | None =
         handle.accepted(id, state, created=created)
     if _counter is not None or task_enqueued.receivers:
         _announce(route, handle, new=created)
+    if _runner is not None and created:
+        _runner(handle)
     return handle
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from asgiref.sync import sync_to_async
 
 from django_taskq import producer
+from django_taskq.conf import get_settings
 
 if TYPE_CHECKING:
     from django_taskq.handle import TaskHandle
@@ -35,7 +36,8 @@ class Sender(Generic[P, R]):
 
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """`delay` without blocking the event loop."""
-        if self._route.outbox:  # on the thread whose database connections, and transactions, this context has
+        # On the thread whose database connections, and transactions, this context has.
+        if self._route.outbox or get_settings().is_local:
             return await sync_to_async(self.delay)(*args, **kwargs)
         return await asyncio.to_thread(self.delay, *args, **kwargs)
 

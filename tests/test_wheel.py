@@ -84,7 +84,7 @@ def test_it_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
         names = archive.namelist()
         metadata = next(archive.read(name).decode() for name in names if name.endswith("/METADATA"))
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == {path.relative_to(ROOT).as_posix() for path in files}
+    assert packaged == {"django_taskq_pytest.py", *(path.relative_to(ROOT).as_posix() for path in files)}
     assert {
         "django_taskq/py.typed",
         "django_taskq/broker/lua/claim.lua",

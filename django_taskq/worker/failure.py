@@ -9,7 +9,7 @@ from typing import NamedTuple
 MESSAGE = 4_000  # characters
 TRACEBACK = 30_000
 HISTORY_TRACEBACK = 2_000
-_OWN = ("django_taskq/worker/", "django_taskq/middleware/")
+_OWN = ("django_taskq/worker/", "django_taskq/middleware/", "django_taskq/testing/")
 
 
 class Failure(NamedTuple):

@@ -40,7 +40,7 @@ class LoopPool:
         self._ready: deque[Delivery] = deque()
         self._numbers = list(range(first_note, first_note + size))
         self._running: dict[asyncio.Task[None], AsyncRun] = {}
-        self._chain = call_chain(_await_task)
+        self._chain = call_chain(await_task)
         self._scheduled = False
         self._used_database = 0.0
         self.loop = asyncio.new_event_loop()
@@ -209,5 +209,5 @@ class AsyncRun:
         return True
 
 
-async def _await_task(context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def await_task(context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return await call_task(context, args, kwargs)

@@ -72,7 +72,6 @@ class TaskProcess:
         self.worker, self.options, self._pipe, self._notes = worker, options, pipe, notes
         self._reporter = Reporter(pipe)
         self._tally = Tally() if options.metered else None
-        producer.set_counter(self._tally.sent if self._tally else None)
         settings, connections, keys = get_settings(), broker.connections, broker.keys
         self._workers = Workers(connections, keys)
         self._held = Held()
@@ -108,10 +107,15 @@ class TaskProcess:
         self._beat_at = 0.0
 
     def run(self) -> None:
-        """Until it is told to stop, or has reason to."""
+        """As a process of its own: until it is told to stop, or has reason to."""
+        producer.set_counter(self._tally.sent if self._tally else None)
         random.seed()  # the fork copied the supervisor's state, and jitter must differ
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
         signal.signal(signal.SIGTERM, self._terminated)
+        self.serve()
+
+    def serve(self) -> None:
+        """The same in whatever thread calls it."""
         self._claimer.start()
         while not self._done():
             self._listen()

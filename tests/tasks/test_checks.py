@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage
 from django.core.management import call_command
-from django.core.management.base import SystemCheckError
+from django.core.management.base import CommandError, SystemCheckError
 from django.test import override_settings
 
 from django_taskq import task
@@ -177,3 +177,16 @@ def test_the_embedded_server_is_a_warning_on_deployment_only() -> None:
         assert check_settings() == []
     with override_settings(TASKQ={"BROKER": "redis://127.0.0.1:1"}):
         assert "django_taskq.W001" not in ids(check_deployment())
+
+
+@pytest.mark.parametrize("mode", ["eager", "collect"])
+def test_a_mode_for_tests_in_production_is_w004(mode: str) -> None:
+    with override_settings(TASKQ={"MODE": mode}):
+        (message,) = check_deployment()
+    assert message.id == "django_taskq.W004"
+    assert problems(TASKQ={"MODE": "lazy"})[0].id == "django_taskq.E001"
+
+
+def test_a_worker_refuses_a_mode_for_tests() -> None:
+    with override_settings(TASKQ={"MODE": "eager"}), pytest.raises(CommandError, match="'eager'"):
+        call_command("taskq_worker", "--burst")

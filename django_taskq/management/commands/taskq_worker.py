@@ -93,7 +93,9 @@ class Command(TaskqCommand):
             sys.exit(run_reloading([sys.executable, *sys.argv]))
         import django_taskq.bench.tasks  # noqa: F401  (every worker runs what taskq_bench sends)
 
-        declared = get_settings().queues
+        declared, mode = get_settings().queues, get_settings().mode
+        if mode != "broker":
+            raise CommandError(f"TASKQ['MODE'] is {mode!r}: tasks stay in the process that sends them, for tests.")
         try:
             queues, weights = parse_queues(options["queues"] or ",".join(declared), declared)
         except ValueError as error:
