@@ -58,7 +58,9 @@ class RateLimited(TaskqError):
     """The task's rate_limit refuses the call; nothing was sent. `seconds`: how long until it would be accepted."""
 
     def __init__(self, message: str = "", *, task: str = "", seconds: float = 0.0) -> None:
-        super().__init__(message or f"{task}: its rate_limit refuses this call; try again in {seconds:.3f} s.")
+        super().__init__(
+            message or (f"{task}: its rate_limit refuses this call; try again in {seconds:.3f} s." if task else "")
+        )
         self.task = task
         self.seconds = seconds
 
@@ -167,7 +169,9 @@ class BreakerOpen(TaskqError):
 
     def __init__(self, message: str = "", *, breaker: str = "", seconds: float = 0.0) -> None:
         """`seconds`: how long until it may be asked again."""
-        super().__init__(message or f"The circuit breaker {breaker} is open; try again in {seconds:.3f} s.")
+        super().__init__(
+            message or (f"Circuit breaker {breaker} is open; try again in {seconds:.3f} s." if breaker else "")
+        )
         self.breaker = breaker
         self.seconds = seconds
 

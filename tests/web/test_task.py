@@ -164,7 +164,7 @@ def test_it_needs_the_permission_to_view_results(allowed: Allowed, broker: Broke
 def test_its_page_costs_few_queries(admin: Client, broker: Broker, django_assert_max_num_queries: Any) -> None:
     record(failed())
     read(admin, only_result().pk)
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):  # one of them for the outbox, where any task goes through it
         read(admin, only_result().pk)
 
 

@@ -23,7 +23,7 @@ class Command(TaskqCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Names are those that `list` shows."""
         parser.add_argument("action", choices=["list", "enable", "disable", "run"])
-        parser.add_argument("names", nargs="*", metavar="NAME")
+        parser.add_argument("names", nargs="*", metavar="NAME", help="of the periodic tasks, as `list` shows them")
         parser.add_argument("--json", action="store_true", help="list as JSON; times are epoch seconds")
 
     def handle(self, *args: Any, **options: Any) -> None:
