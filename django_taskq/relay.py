@@ -82,11 +82,17 @@ class Relay:
 
         Raises what database and broker raise.
         """
-        self.holding = self._lease.take()
-        if not self.holding:
-            return 0
-        entries = self._read()
-        done = 0
+        while True:
+            self.holding = self._lease.take()
+            if not self.holding:
+                return 0
+            done, closed = self._send_batch()
+            if done or not closed:  # otherwise all were for queues that take nothing: others may be behind them
+                return done
+
+    def _send_batch(self) -> tuple[int, bool]:
+        """How many entries are done with, and whether a queue was found to take nothing."""
+        entries, done, before = self._read(), 0, dict(self._closed)
         try:
             entries, sent_before = self._sort_out(entries)
             done += self._delete(sent_before)
@@ -94,7 +100,7 @@ class Relay:
                 done += self._send_lane(lane)
         except LeaseLost:
             self.holding = False
-        return done
+        return done, self._closed != before
 
     def _read(self) -> list[Entry]:
         """The oldest entries, as many as fit in memory, without those of queues that take nothing just now."""

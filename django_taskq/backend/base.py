@@ -79,7 +79,7 @@ class Backend:
         """
         self.validate_task(task)
         adapted = self._adapted(task)
-        enqueued = int(lookup.redis_time() * 1000)
+        enqueued = int(lookup.redis_time(ask=not adapted.outbox) * 1000)
         # Before it is sent: making it may raise for arguments, too.
         result = self.framework.make_result(
             task=task, id="", status=self.framework.status.READY, enqueued_at=results.moment(enqueued / 1000),

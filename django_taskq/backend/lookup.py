@@ -55,10 +55,13 @@ class _RedisClock:
 _clock = _RedisClock()
 
 
-def redis_time() -> float:
-    """Now on Redis' clock, in epoch seconds; on this machine's when Redis has not been reached yet."""
+def redis_time(*, ask: bool = True) -> float:
+    """Now on Redis' clock, in epoch seconds; on this machine's when Redis has not been reached yet.
+
+    `ask=False` for whoever must not wait for a Redis that is away: what is known already has to do.
+    """
     broker, sent = get_broker(), time.monotonic()
-    if _clock.broker is not broker or sent >= _clock.until:
+    if ask and (_clock.broker is not broker or sent >= _clock.until):
         _clock.broker, _clock.until = broker, sent + TRUSTED
         try:
             seconds, micros = broker.connections.execute("TIME")

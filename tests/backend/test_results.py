@@ -12,6 +12,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from django_taskq.backend import lookup
 from django_taskq.broker import Broker
 from django_taskq.exceptions import TaskFailed
 from django_taskq.models import DeadTask, TaskResult
@@ -20,7 +21,7 @@ from django_taskq.requeue import Requeued, requeue
 from tests.backend import tasks
 from tests.backend.api import Status, api, exceptions
 from tests.backend.conftest import Heard, ended, recorded
-from tests.servers import wait_for
+from tests.servers import RedisServer, wait_for
 from tests.worker.inside import Crew
 
 if TYPE_CHECKING:
@@ -133,6 +134,18 @@ def test_an_end_without_an_exception_has_an_error_too(broker: Broker) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_the_outbox_does_not_wait_for_a_redis_that_hangs(
+    broker: Broker, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup._clock, "until", 0.0)
+    with transaction.atomic():
+        redis_server.freeze()
+        began = time.monotonic()
+        assert tasks.through_outbox.enqueue(1).status == Status.READY
+        assert time.monotonic() - began < 2
+        redis_server.thaw()
+
+
 def test_what_waits_in_the_outbox_is_ready(broker: Broker, heard: Heard) -> None:
     with transaction.atomic():
         sent = tasks.through_outbox.using(run_after=timezone.now() + timedelta(microseconds=1)).enqueue(1)

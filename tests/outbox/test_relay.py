@@ -258,6 +258,20 @@ def test_a_full_queue_blocks_no_other(shard: Shard, relay: Relay, monkeypatch: p
     assert sent(shard, "mail") == [handle.id for handle in handles]
 
 
+def test_a_batch_for_a_full_queue_is_passed_by_at_once(
+    shard: Shard, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 3)
+    refusing(monkeypatch, lambda args, queue: QueueFull("mail is full") if queue == "mail" else None)
+    for number in range(5):
+        to_mail(number)
+    other = add.delay(1)
+    assert relay.run_once() == 1
+    assert sent(shard) == [other.id]
+    assert relay.run_once() == 0
+    assert len(waiting()) == 5
+
+
 def test_a_row_that_cannot_be_read_is_put_aside(shard: Shard, relay: Relay) -> None:
     broken, good = add.delay(1), add.delay(2)
     OutboxEntry.objects.filter(task_id=broken.id).update(call=b"\x93nonsense")
