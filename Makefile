@@ -23,7 +23,7 @@ PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus do
 MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
-.PHONY: help demo test test-apps test-services test-servers services check docs format messages bench chaos audit clean
+.PHONY: help demo test test-long test-apps test-services test-servers services check docs format messages bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -37,18 +37,21 @@ demo: $(VENV)/.demo  ## a site with real tasks, here, now; ARGS=--once runs it t
 test: $(VENV)/.test  ## the tests that need Python packages only: SQLite, a bundled server, real worker processes
 ifeq ($(ARGS),)
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m "not services" -n $(JOBS) --dist worksteal
+	$(BIN)/python -m coverage run -m pytest -m "not services and not long" -n $(JOBS) --dist worksteal
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 else
 	$(BIN)/python -m pytest -m "not services" $(ARGS)
 endif
 
+test-long: $(VENV)/.test  ## what takes too long for `make test`, or must have the machine to itself: one after the other
+	$(BIN)/python -m pytest -m "long and not services" $(ARGS)
+
 # The second run is the same behaviour once more, on PostgreSQL and on Debian's Redis (tests/broker: see test-servers).
 test-services: $(VENV)/.test $(VENV)/.browser services  ## the tests that need Debian's packages, which it installs: PostgreSQL, redis-server, chromium, Prometheus, docker-compose, systemd
 	$(BIN)/python -m pytest -m services $(ARGS)
 	TASKQ_TEST_SERVER=redis-server $(BIN)/python -m tests.servers --postgres -- \
-	  $(CURDIR)/$(BIN)/python -m pytest -m "not services" \
+	  $(CURDIR)/$(BIN)/python -m pytest -m "not services and not long" \
 	  tests/api tests/backend tests/outbox tests/periodic tests/records tests/tasks tests/web tests/worker tests/test_shop.py $(ARGS)
 
 # In an environment of their own, because they bring a hundred packages. They need Python 3.13: PYTHON=python3.13.

@@ -17,7 +17,7 @@ TINY = ("--quick", "--rounds", "1", "--tasks", "60")
 GOOD = ("succeeded", 1, 1, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_measures_and_prints_json(tmp_path: Path) -> None:
     figures = measured(tmp_path, "--only", "drain,sending,memory,rest,metrics")
     assert [len(figures[name]) for name in ("drain", "sending", "memory", "rest", "metrics")] == [10, 2, 2, 3, 3]

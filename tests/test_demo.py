@@ -72,6 +72,7 @@ def test_once_accounts_for_every_task_and_leaves_nothing_running(demo: StartDemo
     assert left_running(tmp_path) == []
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_everything(demo: StartDemo, tmp_path: Path) -> None:
     process = demo("--mails", "3", "--pictures", "1", "--spread", "1")
     process.wait_for_output("Ctrl-C stops everything", 60)
@@ -82,6 +83,7 @@ def test_ctrl_c_stops_everything(demo: StartDemo, tmp_path: Path) -> None:
     wait_for(lambda: not left_running(tmp_path), 5, lambda: left_running(tmp_path))
 
 
+@pytest.mark.long
 def test_once_fails_when_something_is_not_settled(demo: StartDemo, tmp_path: Path) -> None:
     process = demo("--once", "--mails", "1", "--pictures", "2", "--spread", "60", "--timeout", "3")
     assert process.wait(60) == 1, process.output()

@@ -94,6 +94,7 @@ def test_is_idempotent(location: str) -> None:
     assert server_pid(first) == pid
 
 
+@pytest.mark.long
 def test_ten_processes_at_once_share_one_server(location: str) -> None:
     command = [sys.executable, "-c", START, location]
     starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(10)]

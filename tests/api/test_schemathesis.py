@@ -35,7 +35,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)  # a thousand requests: seconds alone, minutes on a machine that is busy
 @pytest.mark.django_db(transaction=True)  # the WSGI handler closes its connections after each request
 def test_it_finds_nothing(broker: Broker) -> None:

@@ -39,7 +39,7 @@ def supervised(process: WorkerProcess) -> list[str]:
     return sorted(process.ids)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_that_was_suspended_settles_nothing_of_what_others_took_over(
     start: StartWorker, ledger: Ledger, tmp_path: Path
 ) -> None:
