@@ -146,6 +146,7 @@ def test_the_outbox_does_not_wait_for_a_redis_that_hangs(
         redis_server.thaw()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_what_waits_in_the_outbox_is_ready(broker: Broker, heard: Heard) -> None:
     with transaction.atomic():
         sent = tasks.through_outbox.using(run_after=timezone.now() + timedelta(microseconds=1)).enqueue(1)
