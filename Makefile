@@ -20,10 +20,11 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # The packages of Debian that `test-services` works with.
 PACKAGES := redis-server postgresql openssl chromium gcc libc6-dev prometheus docker-compose systemd
 
+MARIADB := mariadb-server libmariadb-dev pkg-config gcc libc6-dev
 MERMAID := 11.17.2
 MERMAID_SHA256 := 581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8
 
-.PHONY: help demo test test-long test-apps test-services test-servers services check docs format messages bench chaos audit clean
+.PHONY: help demo test test-long test-apps test-services test-servers matrix services mariadb check docs format messages bench chaos audit clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z-]+):[^#]*## *(.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r name text; do \
@@ -68,11 +69,21 @@ test-apps: .venv-apps/.apps  ## other people's apps that send through django.tas
 test-servers: $(VENV)/.test services  ## the scripts and the model of the queue on Redis 6.2, 7.0, 8.2 and Valkey 9.1 (from wheels, and Debian 12)
 	$(BIN)/python -m tests.each_server -- $(ARGS)
 
+# ARGS='--list' names the cells, ARGS='--only mariadb-django5.2' runs one. All of them take more than an hour.
+matrix: $(VENV)/.test services mariadb  ## every supported Python, Django, database and server, with a table at the end
+	$(BIN)/python -m tests.matrix $(ARGS)
+
 # RUNLEVEL=1: the packages' own services need not run, the tests start theirs.
 services:
 	@dpkg -s $(PACKAGES) > /dev/null 2>&1 || { \
 	  $(SUDO) apt-get update -q && \
 	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $(PACKAGES); }
+
+# With what mysqlclient is built from.
+mariadb:
+	@dpkg -s $(MARIADB) > /dev/null 2>&1 || { \
+	  $(SUDO) apt-get update -q && \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -q --no-install-recommends $(MARIADB); }
 
 check: $(VENV)/.dev  ## style, types and import layers
 	$(BIN)/ruff format --check .
@@ -111,7 +122,7 @@ audit: $(VENV)/.dev  ## known vulnerabilities in what is installed
 	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin $(ARGS)
 
 clean:  ## remove what these targets made
-	rm -rf .venv* .servers .docs .demo .taskq var build dist *.egg-info .coverage* htmlcov
+	rm -rf .venv* .matrix .servers .docs .demo .taskq var build dist *.egg-info .coverage* htmlcov
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -15,6 +15,8 @@ SQLITE_OPTIONS: dict[str, Any] = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-16000;",
 }
 
+SERVERS = {"postgresql": "postgresql", "postgres": "postgresql", "mysql": "mysql"}  # scheme of a URL: Django's engine
+
 
 def read_dotenv(path: Path) -> None:
     """Take NAME=value lines as defaults for the environment: what is set already wins. A missing file is no error."""
@@ -46,18 +48,19 @@ def broker_url(default: str) -> str:
 def database(url: str) -> dict[str, Any]:
     """Django's settings for `sqlite:///relative/path`, `sqlite:////absolute/path` or `postgresql://user:password@host:port/name`.
 
-    A query string becomes OPTIONS; `?host=/a/directory` names the directory of PostgreSQL's unix socket.
+    `mysql://` is MySQL and MariaDB. A query string becomes OPTIONS; `?host=/a/directory` names the directory of
+    PostgreSQL's unix socket.
     Raises ValueError for any other scheme.
     """
     parts = urlsplit(url)
     name = unquote(parts.path.removeprefix("/"))
     if parts.scheme == "sqlite":
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": SQLITE_OPTIONS}
-    if parts.scheme not in ("postgres", "postgresql"):
-        raise ValueError(f"DATABASE_URL: unknown scheme {parts.scheme!r} (sqlite or postgresql)")
+    if parts.scheme not in SERVERS:
+        raise ValueError(f"DATABASE_URL: unknown scheme {parts.scheme!r} (sqlite, {', '.join(SERVERS)})")
     options = dict(parse_qsl(parts.query))
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": f"django.db.backends.{SERVERS[parts.scheme]}",
         "NAME": name,
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),

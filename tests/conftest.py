@@ -108,7 +108,8 @@ def database_url() -> str:
     values = connections["default"].settings_dict
     if connections["default"].vendor == "sqlite":
         return f"sqlite:///{values['NAME']}"
-    return f"postgresql://{values['USER']}:{values['PASSWORD']}@{values['HOST']}:{values['PORT']}/{values['NAME']}"
+    scheme = connections["default"].vendor
+    return f"{scheme}://{values['USER']}:{values['PASSWORD']}@{values['HOST']}:{values['PORT']}/{values['NAME']}"
 
 
 class StartWorker(Protocol):

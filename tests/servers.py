@@ -1,7 +1,8 @@
 """Real servers and worker processes for the tests, each with a directory of its own and gone when the run is over.
 
 Nothing here is mocked or shared with the machine: servers listen on free ports and sockets in temporary directories.
-`python -m tests.servers --postgres -- COMMAND` runs COMMAND with DATABASE_URL pointing at a PostgreSQL of its own.
+`python -m tests.servers --postgres -- COMMAND` runs COMMAND with DATABASE_URL pointing at a PostgreSQL of its own;
+`--mariadb` likewise.
 """
 
 from __future__ import annotations
@@ -425,11 +426,14 @@ def temporary_directory(prefix: str) -> Iterator[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments[:2] != ["--postgres", "--"] or len(arguments) < 3:
-        print("usage: python -m tests.servers --postgres -- COMMAND...", file=sys.stderr)
+    from tests.mariadb import MariaServer
+
+    kinds: dict[str, type[PostgresServer | MariaServer]] = {"--postgres": PostgresServer, "--mariadb": MariaServer}
+    if len(arguments) < 3 or arguments[0] not in kinds or arguments[1] != "--":
+        print(f"usage: python -m tests.servers {'|'.join(kinds)} -- COMMAND...", file=sys.stderr)
         return 2
-    with temporary_directory("taskq-postgres-") as directory:
-        server = PostgresServer(directory / "cluster")
+    with temporary_directory("taskq-database-") as directory:
+        server = kinds[arguments[0]](directory / "cluster")
         try:
             server.start()
             return subprocess.call(arguments[2:], env={**os.environ, "DATABASE_URL": server.url})

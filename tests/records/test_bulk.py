@@ -200,13 +200,17 @@ def test_a_row_that_breaks_a_constraint_is_not_passed_over() -> None:
 def locked_table() -> Iterator[None]:
     """Another connection holds the lock that writing needs; ours waits for it only briefly."""
     other = connection.copy()
-    sqlite = connection.vendor == "sqlite"
+    briefly, lock, unlock = {
+        "sqlite": ("PRAGMA busy_timeout = 50", "BEGIN IMMEDIATE", "ROLLBACK"),
+        "postgresql": ("SET lock_timeout = 50", "BEGIN; LOCK TABLE django_taskq_taskresult", "ROLLBACK"),
+        "mysql": ("SET lock_wait_timeout = 1", "LOCK TABLES django_taskq_taskresult WRITE", "UNLOCK TABLES"),
+    }[connection.vendor]
     with connection.cursor() as cursor:
-        cursor.execute("PRAGMA busy_timeout = 50" if sqlite else "SET lock_timeout = 50")
+        cursor.execute(briefly)
     with other.cursor() as cursor:
-        cursor.execute("BEGIN IMMEDIATE" if sqlite else "BEGIN; LOCK TABLE django_taskq_taskresult")
+        cursor.execute(lock)
         yield
-        cursor.execute("ROLLBACK")
+        cursor.execute(unlock)
     other.close()
     connection.close()
 
