@@ -15,7 +15,7 @@ from django_taskq.context import _current
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.middleware import call_chain
-from django_taskq.worker.loop import _await_task
+from django_taskq.worker.loop import await_task
 from django_taskq.worker.pools import call_task
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(context: TaskContext, *args: Any, **kwargs: Any) -> Any:
     token = _current.set(context)
     try:
         if context.task.is_async:
-            return asyncio.run(call_chain(_await_task)(context, args, kwargs))
+            return asyncio.run(call_chain(await_task)(context, args, kwargs))
         return call_chain(call_task)(context, args, kwargs)
     except BaseException as error:
         return error
