@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -42,24 +43,25 @@ class WaitingPages(LiveAdmin):
         def find(self, now: Look, name: str) -> QueueState: ...
 
     def queue_view(self, request: HttpRequest, name: str) -> HttpResponse:
-        """What waits or runs, or with ?scheduled=1 what is scheduled."""
+        """What waits or runs, or with ?scheduled=1 what is scheduled, with ?blocked=1 what is blocked."""
         self.require(request, "monitor")
         now, name = look(), unquote(name)
         queue, hour = self.find(now, name), recent_hour(now)
-        scheduled, cursor = request.GET.get("scheduled") == "1", request.GET.get("after", "")[:LONGEST_CURSOR]
-        page, trouble = self._messages(now, name, scheduled, cursor)
+        which, cursor = _which(request.GET), request.GET.get("after", "")[:LONGEST_CURSOR]
+        page, trouble = self._messages(now, name, which, cursor)
         url_of = task_urls(self, request)
         context = {
             **self.away(now),
             "title": name,
             "trail": True,
             "row": self.row(request, now, Rates(hour, now.at) if hour else None, hour, queue),
-            "scheduled": scheduled,
+            "scheduled": which == "scheduled",
+            "blocked": which == "blocked",
             "rows": [_row(now, message, url_of) for message in page.messages],
             "trouble": trouble,
             "first_page": not cursor,
-            "next_page": self._query(scheduled, page.following) if page.following else "",
-            "first_url": f"?{self._query(scheduled)}",
+            "next_page": self._query(which, page.following) if page.following else "",
+            "first_url": f"?{self._query(which)}",
             "after": cursor,
             "can_cancel": request.user.has_perm("django_taskq.cancel"),
             "can_pause": request.user.has_perm("django_taskq.pause"),
@@ -77,7 +79,6 @@ class WaitingPages(LiveAdmin):
             ids = [id_from_str(text) for text in request.POST.getlist("task")[:PER_PAGE]]
         except ValueError:
             return HttpResponse(status=400)
-        scheduled = request.POST.get("scheduled") == "1"
         try:
             ends = get_broker().cancel(ids, _("cancelled by %(user)s") % {"user": request.user})
         except TaskqError as error:
@@ -85,7 +86,7 @@ class WaitingPages(LiveAdmin):
             ends = []
         self._tell(request, name, ids, ends)
         look_again()
-        query = self._query(scheduled, request.POST.get("after", "")[:LONGEST_CURSOR])
+        query = self._query(_which(request.POST), request.POST.get("after", "")[:LONGEST_CURSOR])
         return HttpResponseRedirect(self.link(Queue, "change", quote(name), query=query))
 
     def _tell(self, request: HttpRequest, name: str, ids: Sequence[bytes], ends: Sequence[bool | None]) -> None:
@@ -109,21 +110,27 @@ class WaitingPages(LiveAdmin):
             self.acted(request, "cancel", name, text, done + asked)
 
     @staticmethod
-    def _messages(now: Look, name: str, scheduled: bool, cursor: str) -> tuple[Page, str]:
+    def _messages(now: Look, name: str, which: str, cursor: str) -> tuple[Page, str]:
         """A page of them, or an empty one and why."""
         if now.error:
             return Page([], ""), ""
         inspector = Inspector(get_broker())
+        read = partial(inspector.messages, name, scheduled=which == "scheduled", blocked=which == "blocked")
         try:
-            return inspector.messages(name, scheduled=scheduled, cursor=cursor, count=PER_PAGE), ""
+            return read(cursor=cursor, count=PER_PAGE), ""
         except ValueError:
-            return inspector.messages(name, scheduled=scheduled, count=PER_PAGE), ""
+            return read(count=PER_PAGE), ""
         except TaskqError as error:
             return Page([], ""), str(error)
 
     @staticmethod
-    def _query(scheduled: bool, cursor: str = "") -> str:
-        return urlencode({**({"scheduled": 1} if scheduled else {}), **({"after": cursor} if cursor else {})})
+    def _query(which: str, cursor: str = "") -> str:
+        return urlencode({**({which: 1} if which else {}), **({"after": cursor} if cursor else {})})
+
+
+def _which(values: Mapping[str, Any]) -> str:
+    """Which messages are asked for: `scheduled`, `blocked`, or '' for those that are ready or run."""
+    return next((kind for kind in ("scheduled", "blocked") if values.get(kind) == "1"), "")
 
 
 def _row(now: Look, waiting: QueuedMessage, url_of: Callable[[str], str]) -> dict[str, Any]:

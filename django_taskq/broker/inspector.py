@@ -11,7 +11,7 @@ from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
 from django_taskq.broker.gates import BreakerState, Gates
 from django_taskq.broker.health import Health, health_of
-from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, scheduled_messages
+from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, waiting_messages
 from django_taskq.broker.queues import QueueState, queue_states
 from django_taskq.broker.worker_states import RunningTask, WorkerState, worker_states
 from django_taskq.core.activity import activity
@@ -53,9 +53,17 @@ class Inspector:
         names = (3, self.keys.index, self.keys.workers, self.keys.inbox(worker))
         return bool(self.connections.run(scripts.CONTROL, (*names, worker, request)))
 
-    def messages(self, queue: str, *, scheduled: bool = False, cursor: str = "", count: int = 100) -> Page:
-        """What waits in a queue or runs, or what is scheduled for it; 100 at most. ValueError for a bad cursor."""
-        return (scheduled_messages if scheduled else ready_messages)(self.broker, queue, cursor, count)
+    def messages(
+        self, queue: str, *, scheduled: bool = False, blocked: bool = False, cursor: str = "", count: int = 100
+    ) -> Page:
+        """What waits in a queue or runs, or what is scheduled for it, or blocked; 100 at most.
+
+        ValueError for a bad cursor.
+        """
+        if scheduled or blocked:
+            name = self.keys.queue(queue).scheduled if scheduled else self.keys.parked(queue)
+            return waiting_messages(self.broker, name, cursor, count)
+        return ready_messages(self.broker, queue, cursor, count)
 
     def health(self) -> Health:
         """What there is to say about the server; a few round trips."""

@@ -62,14 +62,17 @@ def ready_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
     return Page(messages, _cursor(lanes[LANES][1], "0-0") if len(lanes) > LANES else "")
 
 
-def scheduled_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
-    """What is scheduled for the queue, soonest first. Raises ValueError for a bad cursor. Two round trips."""
+def waiting_messages(broker: Broker, name: str, cursor: str, count: int) -> Page:
+    """What is in a queue's schedule, soonest first, or among its parked, the longest there first: `name` is the zset.
+
+    Raises ValueError for a bad cursor. Two round trips.
+    """
     count, first = min(count, MOST), int(cursor or 0)
     if first < 0:
         raise ValueError(f"not a cursor: {cursor!r}")
-    ids = broker.connections.execute("ZRANGE", broker.keys.queue(queue).scheduled, first, first + count)
+    ids = broker.connections.execute("ZRANGE", name, first, first + count)
     found = broker.find(ids[:count]) if ids else []
-    messages = [_scheduled(each) for each in found if each.state is State.SCHEDULED]
+    messages = [_apart(each) for each in found if each.state in (State.SCHEDULED, State.BLOCKED)]
     return Page(messages, str(first + count) if len(ids) > count else "")
 
 
@@ -97,7 +100,8 @@ def _waiting(priority: int, entry: bytes, fields: list[bytes], found: Found) -> 
     return QueuedMessage(state, priority, message, sent, worker=found.worker if here else "")
 
 
-def _scheduled(found: Found) -> QueuedMessage:
+def _apart(found: Found) -> QueuedMessage:
     due = None if found.due is None else found.due / 1000
     message = found.message
-    return QueuedMessage(State.SCHEDULED, found.priority, message, enqueued_at(message, b"") if message else None, due)
+    state, sent = found.state or State.SCHEDULED, enqueued_at(message, b"") if message else None
+    return QueuedMessage(state, found.priority, message, sent, due)

@@ -70,6 +70,7 @@ PLAIN = {  # what Python calls without a script
         "hmget",
         "sadd",
         "smembers",
+        "sscan",
         "xlen",
         "xrange",
         "zrange",

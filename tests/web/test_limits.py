@@ -11,10 +11,11 @@ from django.test import Client
 from django_taskq import Breaker
 from django_taskq.admin.look import look_again
 from django_taskq.core.gates import concurrency_gate, rate_gate
+from django_taskq.core.ids import id_to_str
 from django_taskq.rates import parse_rate
 from tests.broker.test_limits import gated
 from tests.web.conftest import Allowed
-from tests.web.scene import LIMITS, OVERVIEW, Scene, page
+from tests.web.scene import LIMITS, OVERVIEW, QUEUES, Scene, page
 
 pytestmark = pytest.mark.django_db
 
@@ -82,3 +83,14 @@ def test_names_that_others_chose_are_only_text(admin: Client, scene: Scene) -> N
     scene.shard.seed_waiting(2, gates=gated(gate).gates)
     scene.worker().claim()
     assert "&lt;script&gt;" in page(admin, LIMITS)
+
+
+def test_the_page_of_a_queue_lists_what_is_blocked(admin: Client, scene: Scene) -> None:
+    gate = concurrency_gate("task:shop.sync", 1)
+    ids = [scene.shard.seed_waiting(1, task="shop.sync", gates=gated(gate).gates)[0] for _ in range(3)]
+    scene.worker().claim()
+    url = f"{QUEUES}default/change/"
+    assert [row["id"] for row in admin.get(url, {"blocked": "1"}).context["rows"]] == [id_to_str(id) for id in ids[1:]]
+    admin.post(f"{QUEUES}default/cancel/", {"task": id_to_str(ids[1]), "blocked": "1"})
+    assert [row["id"] for row in admin.get(url, {"blocked": "1"}).context["rows"]] == [id_to_str(ids[2])]
+    assert "Nothing is blocked" in page(admin, f"{QUEUES}mail/change/", blocked="1")
