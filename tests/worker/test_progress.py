@@ -14,7 +14,8 @@ from django_taskq.broker.inspector import Inspector
 from django_taskq.context import TaskContext
 from django_taskq.core.message import Message
 from django_taskq.core.progress import Progress, decode_progress, encode_progress
-from django_taskq.management.commands.taskq_status import as_json, as_text, look
+from django_taskq.management.commands.taskq_status import as_json, as_text
+from django_taskq.management.status import look
 from django_taskq.worker.notes import Notes
 from tests.servers import WorkerProcess, wait_for
 from tests.worker import tasks

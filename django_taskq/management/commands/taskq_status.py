@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
+import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandParser
-from django.db import DatabaseError
 
 from django_taskq.broker import get_broker
 from django_taskq.broker.gates import BreakerState
-from django_taskq.broker.inspector import Inspector, Progress, QueueState, RunningTask, WorkerState
-from django_taskq.conf import get_settings, max_length_of
+from django_taskq.broker.inspector import Progress, QueueState, RunningTask, WorkerState
+from django_taskq.conf import max_length_of
 from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.management.command import TaskqCommand, at_least
-from django_taskq.management.periodic import facts, look_at_periodic, periodic_table
+from django_taskq.management.periodic import facts, periodic_table
+from django_taskq.management.status import Seen, look
 from django_taskq.management.table import span, table
-from django_taskq.outbox import Backlog, backlogs
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
-    from django_taskq.periodic.status import Status
+    from django_taskq.outbox import Backlog
 
 BAR = 10  # characters
+ADVICE = 1.5  # seconds that it can be read
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
@@ -40,7 +42,7 @@ class Command(TaskqCommand):
             nargs="?",
             const=2.0,
             metavar="SECONDS",
-            help="look again every so many seconds (2), until Ctrl-C",
+            help="look again every so many seconds (2), until Ctrl-C; on a terminal a live view with keys",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -48,6 +50,8 @@ class Command(TaskqCommand):
         broker, as_text_or_json = get_broker(), as_json if options["json"] else as_text
         if options["watch"] is None:
             self.stdout.write(as_text_or_json(look(broker)))
+            return
+        if not options["json"] and self.stdout.isatty() and sys.stdin.isatty() and self._live(broker, options["watch"]):
             return
         try:
             while True:
@@ -60,42 +64,28 @@ class Command(TaskqCommand):
         except KeyboardInterrupt:
             return
 
+    def _live(self, broker: Broker, every: float) -> bool:
+        """The live view, until it is left; False where it is not installed."""
+        try:
+            from django_taskq.management.live.view import LiveView
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in ("rich", "textual"):
+                raise
+            self.stderr.write("For a live view with keys: pip install 'django-taskq-redis[watch]'", style_func=str)
+            time.sleep(ADVICE)
+            return False
+        logging.disable()  # a line of it would be written across the view
+        try:
+            LiveView(broker, every).run()
+        finally:
+            logging.disable(logging.NOTSET)
+        return True
+
     def _show(self, text: str, *, apart: bool) -> None:
         """In place on a terminal, one after the other in a pipe."""
         terminal = self.stdout.isatty()
         self.stdout.write(f"{CLEAR if terminal else ''}{text}{chr(10) * (apart and not terminal)}")
         self.stdout.flush()
-
-
-class Seen(NamedTuple):
-    """What there is to show."""
-
-    now: float  # on Redis' clock, epoch seconds
-    lag: int  # outcomes that are not recorded yet
-    queues: list[QueueState]
-    workers: list[WorkerState]
-    outboxes: list[Backlog]
-    periodic: list[Status] | None  # None where the database cannot be asked
-    paused_tasks: list[str]
-    breakers: list[BreakerState]
-
-
-def look(broker: Broker) -> Seen:
-    """One look at Redis and the database; raises what Redis raises."""
-    inspector = Inspector(broker)
-    now, lag = broker.time(), broker.recorder_lag()
-    queues, workers = inspector.queues(get_settings().queues), inspector.workers()
-    return Seen(
-        now, lag, queues, workers, _backlogs(), look_at_periodic(now), inspector.paused_tasks(), inspector.breakers()
-    )
-
-
-def _backlogs() -> list[Backlog]:
-    """None where the database is away: what is in Redis can be told all the same."""
-    try:
-        return backlogs()
-    except DatabaseError:
-        return []
 
 
 def as_json(seen: Seen) -> str:

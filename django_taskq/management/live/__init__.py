@@ -1,0 +1,1 @@
+"""`taskq_status --watch` on a terminal, with the extra `watch` (Textual)."""
