@@ -11,9 +11,10 @@ from django_taskq.broker import Submission, scripts
 from django_taskq.broker.gates import Gates
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.requeue import requeue_messages
-from django_taskq.core.gates import Gate, concurrency_gate, pack_queue_gates
+from django_taskq.core.gates import Gate, breaker_gate, concurrency_gate, pack_queue_gates, rate_gate
 from django_taskq.core.message import Message
 from django_taskq.queue_options import QueueOptions
+from django_taskq.rates import parse_rate
 from tests.broker.helpers import HOUR, Hand, Shard, id_of, message
 
 LIMIT = "task:t:a"
@@ -84,6 +85,30 @@ def test_a_place_is_kept_for_whoever_waited_longest(shard: Shard, hand: Hand) ->
     assert holders(shard) == {waiting}
     assert [id_of(each) for each in hand.claim()] == [waiting]
     assert shard.states([first, waiting, newcomer]) == ["succeeded", "running", "blocked"]
+
+
+def open_breaker(shard: Shard) -> None:
+    assert Gates(shard.broker.connections, shard.keys).ask_breaker("failure", "crm", "", 1, 60_000, HOUR) == 0
+
+
+@pytest.mark.parametrize("gate", [rate_gate("task:r", parse_rate("1/h"), 1), breaker_gate("crm", HOUR)])
+def test_what_waits_for_its_time_takes_no_place_from_others(shard: Shard, gate: Gate) -> None:
+    hand = Hand(shard, gates=pack_queue_gates({"default": QueueOptions(max_concurrency=2)}))
+    shard.seed_waiting(2)
+    running = hand.claim()
+    late = shard.send([Submission(gated(gate), "default") for _ in range(5)])
+    others = shard.seed_waiting(3)
+    assert hand.claim() == []  # all of them are parked
+    open_breaker(shard)
+    hand.settle_all(running)
+    ended: list[bytes] = []
+    for _ in range(12):  # some only move what is parked
+        deliveries = hand.claim()
+        ended += map(id_of, deliveries)
+        hand.settle_all(deliveries)
+    assert [id for id in ended if id not in late] == others
+    assert set(shard.states(late)) <= {"succeeded", "scheduled"}
+    assert nothing_is_held(shard)
 
 
 def test_keys_do_not_wait_for_each_other(shard: Shard, hand: Hand) -> None:

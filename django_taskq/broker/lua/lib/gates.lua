@@ -41,6 +41,15 @@ local function pause(id, fields, entry)
   give_back({id})
 end
 
+-- Waits for its time, without the place that it got when it went on: others may use that meanwhile.
+local function put_off(id, at, fields, sent, gates)
+  set_value(fields, 'e', number(sent))
+  schedule(id, at, fields, now)
+  for _, gate in ipairs(gates) do
+    if gate[1] == 'c' then return give_back({id}) end
+  end
+end
+
 -- The verdict, with which the message is handed over; nil when it has left the lane.
 local function examine(entry, fields)
   local id = value_of(fields, 'i')
@@ -57,18 +66,10 @@ local function examine(entry, fields)
   if verdict then return verdict ~= 'parked' and verdict or nil end
   for _, gate in ipairs(gates) do
     local again = gate[1] == 'b' and broken_until(gate[2], id, gate[3], now)
-    if again then
-      set_value(fields, 'e', number(sent))
-      schedule(id, again, fields, now)
-      return nil
-    end
+    if again then return put_off(id, again, fields, sent, gates) end
   end
   local due = wait_for_slots(gates, fields, micros)
-  if due then
-    set_value(fields, 'e', number(sent))
-    schedule(id, math.ceil(due / 1000), fields, now)
-    return nil
-  end
+  if due then return put_off(id, math.ceil(due / 1000), fields, sent, gates) end
   for _, gate in ipairs(gates) do
     if gate[1] == 'c' then hold(gate[2], id, entry .. ' ' .. suffix) end
   end
