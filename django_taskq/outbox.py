@@ -40,15 +40,16 @@ decode = msgspec.msgpack.Decoder(Submission).decode
 
 
 class Waiting(NamedTuple):
-    """A task that is in an outbox only."""
+    """A task that is in an outbox only. `age`: seconds since it was written, on the database's clock."""
 
     entry: OutboxEntry
     submission: Submission
+    age: float = 0.0
 
     @property
     def found(self) -> Found:
         """In the form in which Redis would tell of it."""
-        place, due = self.submission.place, due_at(self.submission, self.entry.created_at.timestamp())
+        place, due = self.submission.place, due_at(self.submission, time.time() - self.age)
         state = State.SCHEDULED if due is not None and due > time.time() * 1000 else State.QUEUED
         return Found(state, place.queue, b"", self.submission.message, None, due, "", place.priority, place.share)
 
@@ -152,9 +153,9 @@ def find(id: bytes) -> Waiting | None:
     Costs nothing where no task uses the outbox.
     """
     for alias in get_settings().outbox_databases if in_use() else ():
-        entry = OutboxEntry.objects.using(alias).filter(task_id=uuid.UUID(bytes=id)).first()
+        entry = OutboxEntry.objects.using(alias).filter(task_id=uuid.UUID(bytes=id)).annotate(now=Now()).first()
         if entry is not None:
-            return Waiting(entry, read(entry))
+            return Waiting(entry, read(entry), (entry.now - entry.created_at).total_seconds())
     return None
 
 

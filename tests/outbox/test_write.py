@@ -204,6 +204,14 @@ def test_a_handle_knows_it_from_the_outbox() -> None:
     assert found.progress is None
 
 
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_what_is_to_start_later_is_scheduled_in_every_time_zone(settings: SettingsWrapper, use_tz: bool) -> None:
+    settings.TIME_ZONE, settings.USE_TZ = "Europe/Berlin", use_tz
+    handle = add.using(run_after=60).delay(1)
+    handle.refresh()
+    assert handle.status is State.SCHEDULED
+
+
 def test_an_entry_that_is_sent_while_a_handle_looks_is_found(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = add.delay(1)
     look = module.find
