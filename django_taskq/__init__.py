@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import django_taskq.model_references  # noqa: F401  (makes rows known as arguments)
 from django_taskq.batch import BatchCall, BatchContext
 from django_taskq.breaker import Breaker
 from django_taskq.context import TaskContext, current_task
@@ -22,6 +23,7 @@ from django_taskq.exceptions import (
     ResultError,
     ResultTimeout,
     Retry,
+    RowGone,
     TaskCancelled,
     TaskFailed,
     TaskNotFound,
@@ -57,6 +59,7 @@ __all__ = [
     "ResultError",
     "ResultTimeout",
     "Retry",
+    "RowGone",
     "Task",
     "TaskCancelled",
     "TaskContext",

@@ -160,7 +160,13 @@ class BatchCodec(CallCodec):
     @cached_property
     def parameters(self) -> Parameters:
         """Raises InvalidTask unless the function's parameter is a list[BatchCall[...]], or has no hint."""
-        return Parameters(self.task, self.function, _signature(self._item_hint()))
+        parameters = Parameters(self.task, self.function, _signature(self._item_hint()))
+        if parameters.refers:
+            raise InvalidTask(
+                f"Task {self.task} has batch=..., so its calls cannot be given rows: each would need a query. Take the "
+                "primary key, and read the rows of all calls at once."
+            )
+        return parameters
 
     @cached_property
     def result(self) -> Converter:

@@ -155,6 +155,10 @@ class Discard(Exception):
         self.reason = reason
 
 
+class RowGone(TaskqError):
+    """A row that the task was given is not in the database (any more)."""
+
+
 class TaskTimeout(BaseException):
     """The attempt ran into its time limit."""
 

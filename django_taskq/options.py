@@ -43,6 +43,7 @@ class TaskOptions:
     backoff: Backoff = DEFAULT_BACKOFF
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     discard_on: tuple[type[BaseException], ...] = ()
+    row_gone: str = "discard"
     timeout: float | None = 300.0
     hard_timeout: float | None = None
     idempotency_key: str | None = None
@@ -218,6 +219,12 @@ def _record(value: Any) -> str:
     return str(value)
 
 
+def _row_gone(value: Any) -> str:
+    if value not in ("discard", "fail"):
+        raise ValueError("must be 'discard' or 'fail'")
+    return str(value)
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be True or False")
@@ -248,6 +255,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "backoff": as_backoff,
     "retry_on": _errors,
     "discard_on": _errors,
+    "row_gone": _row_gone,
     "timeout": _limit,
     "hard_timeout": _limit,
     "idempotency_key": _idempotency_key,
@@ -273,7 +281,7 @@ ONLY_TASK = frozenset({"name", "takes_context", "cron", "every"})
 _OWN = frozenset({"api", "outbox", "batch", "batch_timeout", "fair_key"})
 DEFAULTABLE = OPTIONS - _OWN - LIMITS - {"idempotency_key"}
 # `database`: whose transaction is meant.
-CALL_OPTIONS = OPTIONS - _OWN - LIMITS - {"backoff", "retry_on", "discard_on"} | {"database"}
+CALL_OPTIONS = OPTIONS - _OWN - LIMITS - {"backoff", "retry_on", "discard_on", "row_gone"} | {"database"}
 
 
 def _shown(value: Any) -> str:

@@ -72,6 +72,7 @@ class Task(Sender[P, R]):
     backoff: Backoff
     retry_on: tuple[type[BaseException], ...]
     discard_on: tuple[type[BaseException], ...]
+    row_gone: str  # "discard" or "fail"
     timeout: float | None  # seconds
     hard_timeout: float | None  # seconds
     idempotency_key: str | None

@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     backoff: Backoff | float | timedelta | Sequence[float | timedelta]
     retry_on: Errors
     discard_on: Errors
+    row_gone: Literal["discard", "fail"]
     timeout: float | timedelta | None
     hard_timeout: float | timedelta | None
     idempotency_key: str | None

@@ -15,6 +15,7 @@ import msgspec
 
 from django_taskq.core.fidelity import non_finite
 from django_taskq.core.hints import Converter
+from django_taskq.core.references import encode_reference
 from django_taskq.core.signature import Parameters, resolved, signature_of
 from django_taskq.exceptions import InvalidArguments, ResultError
 
@@ -32,13 +33,21 @@ def _base_value(value: Any) -> Any:
     raise TypeError(f"objects of type {type(value).__qualname__} are not JSON")
 
 
-_encode = msgspec.json.Encoder(enc_hook=_base_value).encode
+def _reference_or_base_value(value: Any) -> Any:
+    reference = encode_reference(value)
+    return _base_value(value) if reference is None else reference
+
+
+_encode = msgspec.json.Encoder(enc_hook=_reference_or_base_value).encode
+_encode_result = msgspec.json.Encoder(enc_hook=_base_value).encode
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class CallCodec:
     """Encodes the calls and results of one function, and decodes them again. Hints are resolved at the first call."""
+
+    refers = False  # known to be otherwise once the hints are resolved, before the first call is bound
 
     def __init__(self, task: str, function: Callable[..., Any], *, takes_context: bool = False) -> None:
         """`takes_context`: the worker fills in the first parameter. Raises InvalidTask if there is none."""
@@ -54,7 +63,9 @@ class CallCodec:
     @cached_property
     def parameters(self) -> Parameters:
         """Raises InvalidTask when a hint cannot be resolved."""
-        return Parameters(self.task, self.function, self.signature)
+        parameters = Parameters(self.task, self.function, self.signature)
+        self.refers = parameters.refers
+        return parameters
 
     @cached_property
     def result(self) -> Converter:
@@ -164,7 +175,7 @@ class CallCodec:
         if value is None:
             return None
         try:
-            encoded = _encode(value)
+            encoded = _encode_result(value)
         except RecursionError as error:
             raise ResultError(f"The result of {self.task} is nested too deeply, or holds itself.") from error
         except Exception as error:

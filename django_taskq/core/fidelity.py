@@ -79,7 +79,7 @@ def vanished(name: str, value: Any, decoded: Any) -> str | None:
 
 def non_finite(value: Any) -> float | None:
     """A NaN or Infinity inside `value`: JSON has neither, and the encoder writes null."""
-    for leaf in _leaves(value):
+    for leaf in leaves(value):
         if isinstance(leaf, float) and not math.isfinite(leaf):
             return leaf
     return None
@@ -87,7 +87,7 @@ def non_finite(value: Any) -> float | None:
 
 def _text_kinds(value: Any) -> set[str]:
     found: set[str] = set()
-    for leaf in _leaves(value):
+    for leaf in leaves(value):
         if isinstance(leaf, Enum) and not isinstance(leaf, str | int):
             found.add("Enum")
         else:
@@ -95,7 +95,8 @@ def _text_kinds(value: Any) -> set[str]:
     return found
 
 
-def _leaves(value: Any) -> Iterator[Any]:
+def leaves(value: Any) -> Iterator[Any]:
+    """What is inside lists, tuples, sets, dicts, dataclasses and Structs, at any depth."""
     pending = [value]
     while pending:
         item = pending.pop()

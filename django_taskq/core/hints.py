@@ -1,6 +1,6 @@
 """What a type hint means for one parameter or result: how its JSON is decoded and what may be given for it.
 
-A hint that msgspec cannot convert to (a Django model, a Protocol, `str | datetime`) counts as no hint: such a parameter
+A hint that msgspec cannot convert to (a Protocol, `str | datetime`) counts as no hint: such a parameter
 takes plain JSON values and nothing else. So does, inside a hint, whatever is `Any`: `dict`, `list[Any]`.
 """
 
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import inspect
 
 from django_taskq.core.fidelity import difference, same, vanished
+from django_taskq.core.references import by_reference, decode_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Converter:
     exact: bool
     # Exact types whose every value makes the trip unharmed: nothing needs to be checked for them.
     accepts: frozenset[type]
+    refers: bool = False  # there are references in it, which the worker follows
 
     def lost(self, name: str, value: Any, decoded: Any) -> str | None:
         """What the trip through JSON did to `value`, in words; None if it arrives as it should."""
@@ -58,19 +60,24 @@ _CARRIED: tuple[tuple[inspect.Type, frozenset[type]], ...] = (
 UNHINTED = Converter(Any, msgspec.json.Decoder().decode, exact=True, accepts=_PLAIN_TYPES)
 
 
-def converter_for(hint: Any) -> Converter:
-    """The converter of a resolved hint; NameError if a class it names has hints that cannot be resolved."""
+def converter_for(hint: Any, *, refers: bool = False) -> Converter:
+    """The converter of a resolved hint; with `refers`, values may travel by reference.
+
+    NameError if a class it names has hints that cannot be resolved.
+    """
     if hint is Any:
         return UNHINTED
     try:
         parts = list(_parts(inspect.type_info(hint)))
-        decode = msgspec.json.Decoder(hint).decode
+        custom = [part.cls for part in parts if isinstance(part, inspect.CustomType)]
+        refers = refers and bool(custom) and all(map(by_reference, custom))
+        decode = msgspec.json.Decoder(hint, dec_hook=decode_reference if refers else None).decode
     except (TypeError, ValueError, AttributeError):
         return UNHINTED
-    if any(isinstance(part, inspect.CustomType | inspect.RawType | inspect.ExtType) for part in parts):
+    if (custom and not refers) or any(isinstance(part, inspect.RawType | inspect.ExtType) for part in parts):
         return UNHINTED
     exact = any(isinstance(part, inspect.AnyType) for part in parts)
-    return Converter(hint, decode, exact, _carried(parts[0]))
+    return Converter(hint, decode, exact, _carried(parts[0]), refers)
 
 
 def resolve(function: Callable[..., Any], name: str, annotation: Any) -> Any:
@@ -84,6 +91,8 @@ def resolve(function: Callable[..., Any], name: str, annotation: Any) -> Any:
 def _carried(info: inspect.Type) -> frozenset[type]:
     if isinstance(info, inspect.UnionType):
         return frozenset().union(*(_carried(member) for member in info.types))
+    if isinstance(info, inspect.CustomType):
+        return frozenset({info.cls})
     for plain, types in _CARRIED:
         if info == plain:  # with a constraint (Meta(gt=0)) it is not equal
             return types

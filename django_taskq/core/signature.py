@@ -40,6 +40,7 @@ class Parameters:
         self.rest: tuple[str, Converter] | None = None  # *args
         self.named: dict[str, Converter] = {}
         self.other: Converter | None = None  # **kwargs
+        self.refers = False  # some of them travel by reference
         for parameter in signature.parameters.values():
             converter = resolved(task, function, parameter.name, parameter.annotation)
             if parameter.kind in _BY_POSITION:
@@ -50,6 +51,7 @@ class Parameters:
                 self.rest = (parameter.name, converter)
             if parameter.kind is Parameter.VAR_KEYWORD:
                 self.other = converter
+            self.refers = self.refers or converter.refers
 
     def of_call(self, count: int, names: tuple[str, ...]) -> list[tuple[str, Converter]]:
         """Label and converter of each argument of a call that fits the signature: `count` by position, then `names`."""
@@ -65,7 +67,7 @@ def resolved(task: str, function: Callable[..., Any], name: str, annotation: Any
     if annotation is inspect.Signature.empty:
         return UNHINTED
     try:
-        return converter_for(resolve(function, name, annotation))
+        return converter_for(resolve(function, name, annotation), refers=name != "return")
     except Exception as error:
         what = "return value" if name == "return" else f"parameter {name!r}"
         raise InvalidTask(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 from django_taskq.broker import Found, Submission
 from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import ENDED, State
 from django_taskq.handle import TaskHandle
+from django_taskq.registry import lookup
 
 _numbers = itertools.count(1)
 
@@ -24,6 +26,7 @@ class LocalCall:
         self.state = State.QUEUED if self.due is None or self.due <= sent else State.SCHEDULED
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
+        self._handle: TaskHandle[Any] | None = None  # the sender's own, which learns what becomes of it
 
     @property
     def id(self) -> bytes:
@@ -49,9 +52,22 @@ class LocalCall:
         due = self.due if self.state is State.SCHEDULED else None
         return Found(self.state, place.queue, self.entry, self.message, None, due, "", place.priority, place.share)
 
-    def told(self, handle: TaskHandle[object]) -> None:
-        """Has a handle know the state."""
-        handle.accepted(self.id, self.state, created=handle.created)
+    @property
+    def handle(self) -> TaskHandle[Any]:
+        """That of whoever sent it, with the state of now."""
+        if self._handle is None:
+            self._handle = TaskHandle(self.id, lookup(self.message.task))
+        self.tell()
+        return self._handle
+
+    def tell(self) -> None:
+        """The handle learns the state."""
+        if self._handle is not None:
+            self._handle.accepted(self.id, self.state, created=self._handle.created)
+
+    def belongs_to(self, handle: TaskHandle[Any]) -> None:
+        """`handle` is what its sender was given."""
+        self._handle = handle
 
     def end(self, state: State, outcome: Outcome) -> None:
         """It has ended."""

@@ -129,15 +129,18 @@ class LocalBroker(Broker):
                 call.state = State.RUNNING
         if mine:
             self._inline.run(mine)
+        for call in mine:
+            call.tell()
 
     def sent(self, handle: TaskHandle[Any]) -> None:
         """A call was sent: in the mode "eager" it is run, and the handle knows how it ended."""
         call = self._calls.get(handle._id)
         if call is None:
             return
+        call.belongs_to(handle)
         if self.mode == "eager":
             self.run([call])
-        call.told(handle)
+        call.tell()
         if self._propagates and self.mode == "eager" and call.state is State.FAILED:
             raise call.error if call.error is not None else _failure(handle)
 

@@ -55,7 +55,7 @@ class EnqueuedTask:
     @property
     def handle(self) -> TaskHandle[Any]:
         """As `delay()` returned it."""
-        return TaskHandle(self._call.id, self.task, self.status)
+        return self._call.handle
 
     @property
     def run_after(self) -> dt.datetime | None:
@@ -65,7 +65,10 @@ class EnqueuedTask:
         return None if due is None else dt.datetime.fromtimestamp(due / 1000, dt.UTC)
 
     def __repr__(self) -> str:
-        given = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
+        if self.task is None or self.task.codec.refers:  # a row's own repr() may ask the database
+            given = [self._call.message.args.decode(), self._call.message.kwargs.decode()]
+        else:
+            given = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
         about = [f"queue_name={self.queue_name!r}"]
         if self.priority:
             about.append(f"priority={self.priority}")
@@ -149,7 +152,7 @@ def run_enqueued(
         if len(handles) + len(batch) > limit:
             raise AssertionError(f"run_enqueued() has run {len(handles)} calls, and {batch[0].message.task} waits.")
         local.run(batch)
-        handles += [EnqueuedTask(call).handle for call in batch]
+        handles += [call.handle for call in batch]
     return handles
 
 

@@ -16,6 +16,7 @@ from django_taskq.broker.deliveries import Delivery
 from django_taskq.context import TaskContext, _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
+from django_taskq.model_references import fill
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import Mean, Settle, call_task
 from django_taskq.worker.work import Work
@@ -210,4 +211,6 @@ class AsyncRun:
 
 
 async def await_task(context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if context.task.codec.refers:
+        await sync_to_async(fill)(context, (args, kwargs))
     return await call_task(context, args, kwargs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django_taskq.broker.deliveries import Delivery, Settlement
 from django_taskq.context import TaskContext, _current
 from django_taskq.middleware import call_chain
+from django_taskq.model_references import fill
 from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.slots import Slot
@@ -108,6 +109,8 @@ class ThreadPool:
 
 def call_task(context: TaskContext, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     task = context.task
+    if task.codec.refers and not task.is_async:
+        fill(context, (args, kwargs))
     if task.takes_context:
         return task.func(context, *args, **kwargs)
     return task.func(*args, **kwargs)
