@@ -127,7 +127,8 @@ def prepare(cell: Cell) -> Path:
 def command_of(cell: Cell, python: Path, arguments: Sequence[str]) -> list[str]:
     tests = [*cell.tests, *(() if cell.metered else WITHOUT_METRICS)]
     tests += NOT_ON_MARIADB if cell.database == "mariadb" else ()
-    pytest = [str(python), "-m", "pytest", "-m", "not services and not long", "-n", "2", "--dist", "worksteal", *tests, *arguments]
+    options = ["-m", "not services and not long", "-n", "2", "--dist", "worksteal"]
+    pytest = [str(python), "-m", "pytest", *options, *tests, *arguments]
     if cell.database == "sqlite":
         return pytest
     return [str(python), "-m", "tests.servers", f"--{cell.database}", "--", *pytest]

@@ -6,11 +6,13 @@ import importlib
 import inspect
 import re
 import shlex
+import sys
 from argparse import Action
 from collections.abc import Iterator
 from dataclasses import fields as dataclass_fields
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -18,7 +20,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from django_taskq import Exponential, exceptions, get_task, signals
+from django_taskq import Exponential, exceptions, get_task, registry, signals
 from django_taskq.api.routes import ROUTES
 from django_taskq.broker.keys import Keys
 from django_taskq.broker.scripts import ALL, ENQUEUE
@@ -280,6 +282,42 @@ def test_every_page_is_in_the_navigation_of_the_site():
     assert sorted(listed) == sorted(
         pages | {"index.md", "changelog.md"}
     )  # README.md and CHANGELOG.md: docs/theme/hooks.py
+
+
+# --- migrating/ ------------------------------------------------------------------------------------------------------
+
+GUIDES = sorted((ROOT / "docs" / "migrating").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_what_the_guides_show_of_this_package_sends_tasks(
+    page, db, taskq, monkeypatch, django_capture_on_commit_callbacks
+):
+    """Each has one example of either side."""
+    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
+    [code] = [code for code in blocks(page, "python") if code.startswith("# django_taskq")]
+    module = ModuleType("shop.tasks")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with taskq.override_taskq(QUEUES={"default": {}, "mail": {}}):
+        with django_capture_on_commit_callbacks(execute=True):
+            exec(compile(code, str(page), "exec"), module.__dict__)
+        sent = taskq.enqueued(module.send_reminder)
+        assert sent
+        assert all(handle.get() is not False for handle in taskq.run_enqueued())
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_the_guides_name_only_what_there_is(page):
+    """Options after `using(` and `@task(`, and commands with their options."""
+    text = page.read_text(encoding="utf-8")
+    known = OPTIONS | ONLY_TASK | CALL_OPTIONS
+    for call in re.findall(r"(?:\busing|@task)\(([^`]*?)\)", BLOCK.sub("", text)):
+        assert set(re.findall(r"(\w+)=", re.sub(r"\w+\(.*", "", call))) <= known, call
+    for name in re.findall(r"\b(taskq_\w+)", text):
+        own_options(load_command_class("django_taskq", name))
+    for line in re.findall(r"`(?:manage\.py )?(taskq_\w+) ([^`]*)`", text):
+        own = {action.option_strings[0] for action in own_options(load_command_class("django_taskq", line[0]))}
+        assert set(re.findall(r"--[\w-]+", line[1])) <= own, line
 
 
 # --- all pages -------------------------------------------------------------------------------------------------------
