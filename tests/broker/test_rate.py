@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from typing import Any
 
@@ -250,3 +251,19 @@ def test_messages_say_what_they_waited_for(shard: Shard, hand: Hand) -> None:
     decoded = Message.decode(delivery.fields)
     assert decoded.enqueued is not None
     assert decoded.gates
+
+
+def test_three_workers_at_once_never_exceed_the_limit(shard: Shard) -> None:
+    sent, handed = send(shard, 300, "100/s"), []
+    hands = [Hand(shard, f"w{number}") for number in range(3)]
+    threads = [threading.Thread(target=lambda hand=hand: handed.extend(drain(hand, 3.3, 0.001))) for hand in hands]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    moments = sorted(moment for moment, _ in handed)
+    assert len({id for _, id in handed}) == len(handed)
+    assert {id for _, id in handed} <= set(sent)
+    assert most_in_a_window(moments, 1.0) <= 100
+    assert most_in_a_window(moments, 0.5) <= 51
+    assert len(moments) >= 280
