@@ -55,6 +55,7 @@ def test_without_any_it_says_how_to_make_one(broker: Broker) -> None:
 
 
 def test_enable_and_disable(made: PeriodicTask) -> None:
+    assert [each["name"] for each in run("taskq_periodic", "list", "b off", "--json").json] == ["b off"]
     assert run("taskq_periodic", "disable", "a", "b off").out.splitlines() == ["a: disabled", "b off: was disabled"]
     before = made.since
     assert run("taskq_periodic", "enable", "a").out == "a: enabled\n"
@@ -75,6 +76,8 @@ def test_run_sends_its_task_and_leaves_its_ticks_alone(made: PeriodicTask) -> No
 def test_a_name_that_there_is_not_stops_all_of_it(made: PeriodicTask) -> None:
     with pytest.raises(CommandError, match="There is no periodic task 'x'"):
         run("taskq_periodic", "disable", "a", "x")
+    with pytest.raises(CommandError, match="There is no periodic task 'x'"):
+        run("taskq_periodic", "list", "x")
     made.refresh_from_db()
     assert made.enabled
     with pytest.raises(CommandError, match="Which"):

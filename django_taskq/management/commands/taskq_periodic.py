@@ -23,23 +23,23 @@ class Command(TaskqCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Names are those that `list` shows."""
         parser.add_argument("action", choices=["list", "enable", "disable", "run"])
-        parser.add_argument("names", nargs="*", metavar="NAME", help="of the periodic tasks, as `list` shows them")
+        parser.add_argument("names", nargs="*", metavar="NAME", help="as `list` shows them; without names it shows all")
         parser.add_argument("--json", action="store_true", help="list as JSON; times are epoch seconds")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Refuses names that there are not, before anything is done."""
         action, names = options["action"], options["names"]
+        found = {row.name: row for row in rows().filter(name__in=names)} if names else {}
+        if missing := [name for name in names if name not in found]:
+            raise CommandError(f"There is no periodic task {', '.join(map(repr, missing))}.")
         if action == "list":
             now = redis_now()
-            listed = statuses(now)
+            listed = statuses(now, [found[name] for name in names] if names else None)
             text = json.dumps([facts(status) for status in listed]) if options["json"] else periodic_table(listed, now)
             self.stdout.write(text or NONE)
             return
         if not names:
             raise CommandError(f"Which? `taskq_periodic {action} NAME ...`; `taskq_periodic list` shows the names.")
-        found = {row.name: row for row in rows().filter(name__in=names)}
-        if missing := [name for name in names if name not in found]:
-            raise CommandError(f"There is no periodic task {', '.join(map(repr, missing))}.")
         for name in names:
             self.stdout.write(_act(action, found[name]))
 
