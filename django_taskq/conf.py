@@ -23,6 +23,7 @@ Secret = str | Callable[[], str] | None
 RECORD_CHOICES = ("all", "failures")
 MODES = ("broker", "eager", "collect")  # see testing/
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 SHORTEST_WINDOW = 15.0  # seconds; longer than a producer repeats itself
 
 
@@ -54,6 +55,9 @@ class Settings:
     context_vars: tuple[str, ...] = ()
     mode: str = "broker"
     eager_propagates: bool = False
+    encrypt: bool = False
+    encryption_keys: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+    encryption_accept_plain: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -143,6 +147,19 @@ def _secret(name: str, value: Any) -> dict[str, Any]:
         # Not the value itself: it may be the secret.
         raise ValueError(f'must be a string, "file:/path" or a callable, not {type(value).__name__}.')
     return {name: value}
+
+
+def _encryption_keys(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):  # and not the value itself
+        raise ValueError(f"must be a dict of key ids and keys, not {type(value).__name__}.")
+    for key_id, secret in value.items():
+        if not isinstance(key_id, str) or _KEY_ID.fullmatch(key_id) is None:
+            raise ValueError(f"names a key {shown(key_id)}: use 1 to 32 letters, digits, '_', '.' or '-'.")
+        try:
+            _secret(name, secret)
+        except ValueError as error:
+            raise ValueError(f"[{key_id!r}] {error}") from error
+    return {name: dict(value)}
 
 
 def _whole(minimum: int, *, optional: bool = False) -> Parser:
@@ -270,4 +287,7 @@ _PARSERS: dict[str, Parser] = {
     "CONTEXT_VARS": _paths,
     "MODE": _mode,
     "EAGER_PROPAGATES": _flag,
+    "ENCRYPT": _flag,
+    "ENCRYPTION_KEYS": _encryption_keys,
+    "ENCRYPTION_ACCEPT_PLAIN": _flag,
 }

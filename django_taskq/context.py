@@ -100,7 +100,8 @@ class TaskContext:
         if not (_is_finite(current) and (total is None or _is_finite(total))):
             raise TaskqError(f"progress() takes numbers, not {current!r:.50} of {total!r:.50}.")
         if self.place is not None:
-            self.place.report(self, Progress(float(current), None if total is None else float(total), str(text)))
+            said = "" if self.task.encrypt else str(text)  # it goes to Redis as it is
+            self.place.report(self, Progress(float(current), None if total is None else float(total), said))
 
     @property
     def remaining(self) -> float | None:

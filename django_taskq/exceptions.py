@@ -86,6 +86,24 @@ class MalformedMessage(TaskqError):
     """An entry of a queue's stream is not a message of this package."""
 
 
+class Undecryptable(TaskqError):
+    """A sealed value cannot be opened: it was altered or cut, or belongs to another task."""
+
+
+class KeyMissing(Undecryptable):
+    """A value is sealed, or is to be sealed, with a key that this process does not have. `key_id` names it."""
+
+    def __init__(self, message: str = "", *, key_id: str = "") -> None:
+        super().__init__(
+            message or f"The key {key_id!r} is not in this process' TASKQ['ENCRYPTION_KEYS'], or stands there as None."
+        )
+        self.key_id = key_id
+
+
+class Unsealed(Undecryptable):
+    """The message of a task with encrypt=True came with plain arguments, which anybody can write who reaches Redis."""
+
+
 # --- raised by handles ------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from django_taskq.broker import get_broker
 from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.ids import id_from_str, id_to_str
 from django_taskq.core.progress import Progress
+from django_taskq.core.sealing import is_sealed_json
 from django_taskq.core.states import ENDED, State
 from django_taskq.exceptions import BrokerUnavailable, ResultError, ResultTimeout, TaskFailed, TaskNotFound
 from django_taskq.registry import lookup
@@ -118,7 +119,8 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
     def get(self, timeout: float | None = None) -> R_co:
         """The result, converted by the function's return hint; waits for it, at most `timeout` seconds.
 
-        Raises TaskFailed if the task ended without one, ResultError if there is one that cannot be had, ResultTimeout.
+        Raises TaskFailed if the task ended without one, ResultError if there is one that cannot be had, ResultTimeout;
+        KeyMissing for one that is sealed where this process has no key, Undecryptable for one that was altered.
         """
         deadline = _deadline(timeout)
         ending = self._look()
@@ -189,6 +191,11 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def _result(self, ending: Outcome | TaskResult) -> R_co:
         task = self._task or lookup(ending.task)
+        if is_sealed_json(ending.args) or (task is not None and task.encrypt):
+            from django_taskq.opening import opened_end
+
+            encrypts = task is not None and task.encrypt
+            ending = opened_end(ending, succeeded=self._state is State.SUCCEEDED, encrypts=encrypts)
         if self._state is not State.SUCCEEDED:
             raise _failure(f"{task.name if task else ending.task} {self.id}", ending)
         if ending.result_error:

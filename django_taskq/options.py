@@ -18,6 +18,7 @@ from django_taskq.core.gates import WAIT
 from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
 from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff, as_backoff
 from django_taskq.exceptions import InvalidTask, UnknownQueue
+from django_taskq.keyring import require_encryption
 from django_taskq.moments import Moment, parse_moment, parse_span
 from django_taskq.rates import Rate
 from django_taskq.values import close_match
@@ -52,6 +53,7 @@ class TaskOptions:
     enqueue_timeout: float | None = None  # that of the queue
     api: bool = False
     outbox: bool = False
+    encrypt: bool = False
     batch: int | None = None
     batch_timeout: float = BATCH_TIMEOUT
     max_concurrency: int | None = None
@@ -71,7 +73,10 @@ def resolve(task: str, declared: Mapping[str, Any], settings: Settings) -> TaskO
     given = {**defaults, **declared}
     refuse_contradictions(f"Task {task}", {"outbox": settings.outbox, **given})
     require_queue(f"Task {task}", given.get("queue_name", "default"), settings)
-    options = TaskOptions(**{"record": settings.record, "outbox": settings.outbox, **given})
+    ours = {"record": settings.record, "outbox": settings.outbox, "encrypt": settings.encrypt}
+    options = TaskOptions(**{**ours, **given})
+    if options.encrypt:
+        require_encryption(f"Task {task}", settings)
     if not options.outbox:
         return options
     refuse_unrecorded(f"Task {task}", given)
@@ -264,6 +269,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "enqueue_timeout": _patience,
     "api": _flag,
     "outbox": _flag,
+    "encrypt": _flag,
     "batch": _batch,
     "batch_timeout": _batch_timeout,
     **limit_options.PARSERS,
@@ -276,9 +282,9 @@ OPTIONS = frozenset(field.name for field in fields(TaskOptions))
 LIMITS = frozenset(limit_options.PARSERS)
 ONLY_TASK = frozenset({"name", "takes_context", "cron", "every"})
 # `api` opens a task to the outside: each says so itself, never a default or a call. TASKQ["OUTBOX"] is the default of
-# `outbox`; a worker must know of every task whether to look for it there, so no call decides that. A batch is the
-# function's shape, and a fair key is made of its parameters.
-_OWN = frozenset({"api", "outbox", "batch", "batch_timeout", "fair_key"})
+# `outbox`, TASKQ["ENCRYPT"] that of `encrypt`; a worker must know of every task where to look for it and whether its
+# calls are sealed, so no call decides that. A batch is the function's shape, and a fair key is made of its parameters.
+_OWN = frozenset({"api", "outbox", "encrypt", "batch", "batch_timeout", "fair_key"})
 DEFAULTABLE = OPTIONS - _OWN - LIMITS - {"idempotency_key"}
 # `database`: whose transaction is meant.
 CALL_OPTIONS = OPTIONS - _OWN - LIMITS - {"backoff", "retry_on", "discard_on", "row_gone"} | {"database"}

@@ -103,6 +103,7 @@ class Route:
     share_key: CallKey | None = None
     first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
     outbox: bool = False
+    encrypt: bool = False
 
 
 def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str, Any]) -> Route:
@@ -138,6 +139,7 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         database=overrides.get("database"),
         patience=chosen("enqueue_timeout"),
         outbox=options.outbox,
+        encrypt=options.encrypt,
         gates=task.gates,
         share_key=task.share_key,
         first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
@@ -145,7 +147,7 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
 
 
 def send(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any]:
-    """Sends one call; raises InvalidArguments, PayloadTooLarge, QueueFull, BrokerUnavailable."""
+    """Sends one call; raises InvalidArguments, PayloadTooLarge, KeyMissing, QueueFull, BrokerUnavailable."""
     message = _message(route, *_encode(route, args, kwargs))
     with _sending(route, message, deferred=route.outbox):
         if route.outbox:
@@ -215,8 +217,7 @@ def send_as(
     `due` (epoch ms) takes the place of the moment of sending. Raises what `send` and `submit` raise.
     """
     args, kwargs = call
-    message = _message(route, *_encode(route, tuple(args), dict(kwargs)))
-    message.id = id
+    message = _message(route, *_encode(route, tuple(args), dict(kwargs)), id)
     with _sending(route, message):
         submission = _wrap(route, message)
         if due is not None and submission.due is None:
@@ -237,8 +238,12 @@ def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     return *encoded, gates, "" if route.share_key is None else route.share_key(args, kwargs)
 
 
-def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes, fair_key: str) -> Message:
-    message = Message(new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes, fair_key: str, id: bytes | None = None) -> Message:
+    message = Message(id or new_id(), route.task.name, args, kwargs, route.priority, **route.more)
+    if route.encrypt:
+        from django_taskq.sealed import seal_call
+
+        seal_call(message)
     if gates:
         message.gates = gates
     if fair_key:

@@ -23,9 +23,11 @@ from django_taskq.broker import get_broker
 from django_taskq.broker.requeue import Answer, requeue_messages
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message, UnknownVersion, unpack_fields
-from django_taskq.exceptions import MalformedMessage, TaskqError
+from django_taskq.core.sealing import is_sealed_json
+from django_taskq.exceptions import KeyMissing, MalformedMessage, TaskqError
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.registry import lookup
+from django_taskq.sealed import seal_call
 
 BATCH = 500  # dead letters that share their round trips
 BATCH_BYTES = 4 * 1_048_576  # of messages that are in memory at a time
@@ -130,7 +132,7 @@ def _requeue(rows: Sequence[DeadTask], arguments: Arguments | None = None) -> li
         elif dead.state == DeadTask.State.DEAD and recorded.get(dead.task_id, 0) <= dead.run:
             try:
                 messages[position] = next_run(dead, arguments), dead.queue
-            except RequeueRefused as refusal:
+            except (RequeueRefused, KeyMissing) as refusal:
                 verdicts[position] = refusal
     if messages:
         answers = requeue_messages(get_broker(), list(messages.values()))
@@ -151,7 +153,7 @@ def _verdict(answer: Answer | TaskqError) -> Requeued | TaskqError:
 def next_run(dead: DeadTask, arguments: Arguments | None = None) -> Message:
     """The stored message as a new run: what it gathered on its way is left behind (the row keeps the history).
 
-    Raises RequeueRefused.
+    Raises RequeueRefused, and KeyMissing for arguments that are to be sealed.
     """
     if dead.queue not in get_settings().queues:
         raise RequeueRefused(f"Its queue {dead.queue!r} is not declared in TASKQ['QUEUES'].")
@@ -161,8 +163,11 @@ def next_run(dead: DeadTask, arguments: Arguments | None = None) -> Message:
     message.enqueued = message.first_started = message.waited = message.expires = message.deadline = None
     message.worker_ids, message.history = [], []
     if arguments is not None:
+        was_sealed, task = is_sealed_json(message.args), lookup(message.task)
         message.args, message.kwargs = arguments
         _choose_limits(message)
+        if was_sealed or (task is not None and task.encrypt):
+            seal_call(message)
     return message
 
 

@@ -81,6 +81,7 @@ class Task(Sender[P, R]):
     enqueue_timeout: float | None  # seconds; None: that of the queue
     api: bool  # whether the JSON API may send it
     outbox: bool  # whether calls are written into the database and sent from there
+    encrypt: bool  # whether arguments, results and errors are sealed
     batch: int | None  # calls
     batch_timeout: float  # seconds
     max_concurrency: int | None

@@ -57,6 +57,7 @@ class Options(TypedDict, total=False):
     enqueue_timeout: float | timedelta | None
     api: bool
     outbox: bool
+    encrypt: bool
     cron: str | Cron | Sequence[str | Cron] | None
     every: float | timedelta | Every | Sequence[float | timedelta | Every] | None
     max_concurrency: int | None

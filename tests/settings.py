@@ -18,6 +18,8 @@ from testproject.settings import DATABASES, INSTALLED_APPS, TASKQ
 
 COUNT_MAILS_EVERY = None  # what tests have not sent themselves would surprise them
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sampleapp", *filter(None, [os.environ.get("TASKQ_TEST_APP")])]
+# Of tests/encryption: its tasks need a key when they are declared.
+TASKQ = {**TASKQ, "ENCRYPTION_KEYS": {"k1": "hXS0BFh41hmF+OzJ2n4r6Sx3wg4WmWCPfW2Xvuo6q0A="}}
 TASKQ = {**TASKQ, **json.loads(os.environ.get("TASKQ_TEST_SETTINGS", "{}"))}
 if "TASKQ_TEST_SETTINGS" in os.environ:
     # A worker needs no pages; hundreds are started, and this is a quarter of what each start costs.

@@ -35,7 +35,7 @@ def known(result_id: str) -> results.Known | None:
         # While we looked it may have gone from there to Redis.
         found = waiting.found if waiting is not None else get_broker().find([id])[0]
     if found.outcome is not None:
-        return results.of_outcome(found.outcome) if found.outcome.task else None
+        return results.of_outcome(found.outcome) if found.outcome.recorded and found.outcome.task else None
     if found.message is None or found.state is None:
         return None
     task = results.of_message(found.message, found.queue, found.priority, found.state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 from django.conf import settings
@@ -14,6 +14,8 @@ from django.utils.timezone import get_default_timezone
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.states import ENDED, State
+from django_taskq.opening import opened_end, shown_message
+from django_taskq.registry import lookup
 
 if TYPE_CHECKING:
     from django_taskq.backend.adapted import AdaptedTask
@@ -96,6 +98,7 @@ def moment(seconds: float | None) -> dt.datetime | None:
 
 def of_message(message: Message, queue: str, priority: int, state: State) -> Known:
     """A task that has not ended. An attempt under way is not counted yet: see `Known.start`."""
+    message = shown_message(message, may=True)
     last = [each for each in message.history if each.worker]
     return Known(
         id_to_str(message.id), message.task, queue, priority, state, Origin.decode(message.origin),
@@ -108,8 +111,9 @@ def of_message(message: Message, queue: str, priority: int, state: State) -> Kno
     )  # fmt: skip
 
 
-def of_outcome(outcome: Outcome) -> Known:
-    """A task that has ended and is still in Redis."""
+def of_outcome(ending: Outcome) -> Known:
+    """A task that has ended and is still in Redis. Raises KeyMissing or Undecryptable."""
+    outcome = cast("Outcome", _opened(ending))
     state = State(outcome.status)
     return Known(
         id_to_str(outcome.id), outcome.task, outcome.queue, outcome.priority, state, Origin.decode(outcome.origin),
@@ -121,8 +125,9 @@ def of_outcome(outcome: Outcome) -> Known:
     )  # fmt: skip
 
 
-def of_record(row: TaskResult) -> Known:
-    """A task that has ended, from the database."""
+def of_record(ending: TaskResult) -> Known:
+    """A task that has ended, from the database. Raises KeyMissing or Undecryptable."""
+    row = cast("TaskResult", _opened(ending))
     state, history = State(row.status), [attempt for each in row.attempts_history if (attempt := _attempt(each))]
     return Known(
         str(row.id), row.task, row.queue, row.priority, state, Origin.decode(row.origin or ""), row.args, row.kwargs,
@@ -157,6 +162,12 @@ def error_of(framework: Framework, error_class: str, traceback: str) -> Any:
     """A TaskError. Built-in exceptions are stored without their module."""
     path = error_class if "." in error_class else f"builtins.{error_class}"
     return framework.error_class(exception_class_path=path, traceback=traceback)
+
+
+def _opened(ending: Outcome | TaskResult) -> Outcome | TaskResult:
+    task = lookup(ending.task)
+    encrypts = task is not None and task.encrypt
+    return opened_end(ending, succeeded=ending.status == State.SUCCEEDED, encrypts=encrypts)
 
 
 def _workers(history: list[Attempt], attempts: int, last: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django_taskq.core.message import Attempt
+from django_taskq.sealed import seal_attempt
 from django_taskq.worker.failure import HISTORY_TRACEBACK, Failure, shorten
 from django_taskq.worker.outcomes import log_of, waited
 
@@ -30,9 +31,10 @@ def note_attempt(executor: Executor, work: Work, failure: Failure, how: str) -> 
     note_start(executor, work)
     message.attempt += 1
     message.worker_ids = message.ran_on(executor.worker)
-    message.remember(
-        Attempt(
-            message.attempt, started, executor.clock.now(), executor.worker, how, failure.error_class,
-            failure.message, shorten(failure.traceback, HISTORY_TRACEBACK), log_of(work, HISTORY_LOG),
-        )
+    attempt = Attempt(
+        message.attempt, started, executor.clock.now(), executor.worker, how, failure.error_class,
+        failure.message, shorten(failure.traceback, HISTORY_TRACEBACK), log_of(work, HISTORY_LOG),
     )  # fmt: skip
+    if work.sealed:
+        seal_attempt(message, attempt)
+    message.remember(attempt)

@@ -48,6 +48,7 @@ class BatchWork(Work):
     def __init__(self, batch: Batch, works: Sequence[Work], started: float) -> None:
         first = works[0]
         self.delivery, self.message, self.task, self.started = batch, first.message, first.task, started
+        self.sealed = first.sealed
         self.timeout = _shortest(work.timeout for work in works)
         self.hard_timeout = _shortest(work.hard_timeout for work in works)
         deadline = None if self.timeout is None else started + self.timeout

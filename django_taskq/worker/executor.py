@@ -25,12 +25,13 @@ from django_taskq.exceptions import (
     TaskTimeout,
 )
 from django_taskq.logs import fields_of
+from django_taskq.sealed import seal_outcome
 from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
 from django_taskq.task import Task
-from django_taskq.worker import batches, broken
+from django_taskq.worker import batches, broken, sealing
 from django_taskq.worker.attempts import note_attempt, note_start
 from django_taskq.worker.clock import Clock
-from django_taskq.worker.failure import Failure, describe, text_of
+from django_taskq.worker.failure import HIDDEN, Failure, describe, line_of, text_of
 from django_taskq.worker.malformed import malformed
 from django_taskq.worker.outcomes import (
     SUCCEEDED,
@@ -88,9 +89,9 @@ class Executor:
             if ended is not None:
                 return ended
         try:
-            work.args, work.kwargs = task.bind(message.args, message.kwargs)
+            work.args, work.kwargs = sealing.bind(work) if work.sealed else task.bind(message.args, message.kwargs)
         except BaseException as error:  # noqa: BLE001 - InvalidArguments; a type's own conversion may raise anything
-            return self._bury(work, describe(error), "invalid_arguments", error)
+            return sealing.unbound(self, work, error)
         if task_started.receivers:
             self._announce(work)
         return work
@@ -116,14 +117,14 @@ class Executor:
             return self._ended(work, outcome, ran=False)
         if message.losses >= MOST_LOSSES:
             text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
-            return self._bury(work, Failure("", text, ""), "worker_lost")
+            return self.bury(work, Failure("", text, ""), "worker_lost")
         started_before = message.first_started is not None or message.losses > 0
         if message.expires is not None and not started_before and now * 1000 >= message.expires:
             outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
             return self._ended(work, outcome, ran=False)
         if message.deadline is not None and now * 1000 >= message.deadline:
             if started_before:
-                return self._bury(work, Failure("", "Its deadline passed before it was run again.", ""), "deadline")
+                return self.bury(work, Failure("", "Its deadline passed before it was run again.", ""), "deadline")
             outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its deadline.", ran=False)
             return self._ended(work, outcome, ran=False)
         if message.deadline is not None:
@@ -154,7 +155,8 @@ class Executor:
                 problem = describe(error).message
         if problem:
             task_logger.warning(
-                "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id, problem,
+                "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id,
+                HIDDEN if work.sealed else problem,
                 extra=self._fields(work),
             )  # fmt: skip
         outcome, counted = succeeded_outcome(self, work, encoded, problem)
@@ -180,7 +182,7 @@ class Executor:
         if work.message.deadline is not None:
             decision = before_deadline(decision, type(error), work.message.deadline / 1000 - self.clock.now())
         if decision.kind == "bury":
-            return self._bury(
+            return self.bury(
                 work,
                 failure,
                 "hard_timeout" if issubclass(type(error), HardTimeout) else decision.reason,
@@ -188,7 +190,7 @@ class Executor:
                 ran=True,
             )
         if decision.kind == "discard":
-            reason = text_of(decision.reason)
+            reason = HIDDEN if work.sealed else text_of(decision.reason)
             task_logger.info("%s %s discarded: %s", task.name, context.id, reason, extra=self._fields(work))
             outcome = outcome_of(self, work, State.DISCARDED, reason=reason, failure=failure)
             return self._ended(work, outcome)
@@ -196,7 +198,7 @@ class Executor:
 
     def refused(self, work: Work, error: BaseException) -> Settlement:
         """The run ended in an error after which no other attempt makes sense."""
-        return self._bury(work, describe(error), "failed", error, ran=True)
+        return self.bury(work, describe(error), "failed", error, ran=True)
 
     def broken(self, delivery: Delivery, fault: BaseException) -> Settlement | list[Settlement]:
         """A fault of the worker itself: a dead letter with the reason `malformed`, for each call of a batch."""
@@ -207,7 +209,7 @@ class Executor:
         message, number, duration = work.message, work.context.attempt, time.monotonic() - work.started
         plan = f"attempt {number + 1} of {work.context.max_retries + 1} in {delay:.1f} s"
         then = self._told(
-            work, logging.WARNING, f"failed: {_line(failure)}; {plan}", task_retried,
+            work, logging.WARNING, f"failed: {line_of(failure, hidden=work.sealed)}; {plan}", task_retried,
             error=error, delay=delay, duration=duration,
         )  # fmt: skip
         note_attempt(self, work, failure, "retry")
@@ -216,18 +218,20 @@ class Executor:
             instead=lambda: self.cancelled(work, "cancelled before its next attempt"),
         )  # fmt: skip
 
-    def _bury(
+    def bury(
         self, work: Work, failure: Failure, reason: str, error: BaseException | None = None, *, ran: bool = False
     ) -> Settlement:
         message, duration = work.message, time.monotonic() - work.started
         then = self._told(
-            work, logging.ERROR, f"failed: {_line(failure)}; dead letter ({reason})",
+            work, logging.ERROR, f"failed: {line_of(failure, hidden=work.sealed)}; dead letter ({reason})",
             task_failed, error=error, reason=reason, duration=duration,
         )  # fmt: skip
         if ran:
             note_attempt(self, work, failure, "timeout" if issubclass(type(error), TaskTimeout) else "failed")
         started, log = (work.started, log_of(work)) if ran else (None, "")
         outcome = failure_outcome(self, work.delivery, message, failure, reason, started, log)
+        if work.sealed:
+            seal_outcome(outcome, work.task.name)
         counted = activity_of(self, work, "failed", ran=ran)
         return bury(
             work.delivery, message.id, reason, encode_outcome(outcome), counted, self.key_of(message), then=then
@@ -293,9 +297,3 @@ class Executor:
     def _fields(self, work: Work) -> dict[str, object]:
         """What a log record says about an attempt, for those who do not read its text."""
         return {**fields_of(work.context), "worker": self.worker, "duration": time.monotonic() - work.started}
-
-
-def _line(failure: Failure) -> str:
-    """The error on one line."""
-    text = " ".join(failure.message.split())
-    return f"{failure.error_class}: {text[:300]}" if failure.error_class else text[:300]

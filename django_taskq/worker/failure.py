@@ -9,6 +9,7 @@ from typing import NamedTuple
 MESSAGE = 4_000  # characters
 TRACEBACK = 30_000
 HISTORY_TRACEBACK = 2_000
+HIDDEN = "(what it says is sealed)"
 _OWN = ("django_taskq/worker/", "django_taskq/middleware/", "django_taskq/testing/")
 
 
@@ -36,6 +37,12 @@ def _name_of(kind: type[BaseException]) -> str:
         return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     except BaseException:  # noqa: BLE001 - a metaclass may do anything
         return "<a class without a name>"
+
+
+def line_of(failure: Failure, *, hidden: bool = False) -> str:
+    """The error on one line; `hidden`: without what it says."""
+    text = HIDDEN if hidden else " ".join(failure.message.split())
+    return f"{failure.error_class}: {text[:300]}" if failure.error_class else text[:300]
 
 
 def text_of(value: object) -> str:

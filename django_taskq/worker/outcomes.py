@@ -10,6 +10,7 @@ from django_taskq.core.activity import activity
 from django_taskq.core.message import Message, pack_fields
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
+from django_taskq.sealed import seal_outcome
 from django_taskq.worker.failure import Failure
 
 if TYPE_CHECKING:
@@ -60,16 +61,18 @@ def succeeded_outcome(executor: Executor, work: Work, result: bytes | None, resu
     delivery.spent = (name, wait, took)
     counted = activity(SUCCEEDED, name, wait, took)
     if not executor.recorded(message, work.task):
-        return Outcome(message.id, message.run, SUCCEEDED, False, result, result_error), counted
+        unrecorded = Outcome(message.id, message.run, SUCCEEDED, False, result, result_error)
+        return (seal_outcome(unrecorded, name) if work.sealed else unrecorded), counted
     first = message.first_started
-    return Outcome(
+    outcome = Outcome(
         message.id, message.run, SUCCEEDED, True, result, result_error, message.task, lane.queue, lane.priority,
         message.args, message.kwargs, message.attempt + 1, message.losses,
         (ready if message.enqueued is None else message.enqueued) / 1000, started if first is None else first / 1000,
         started, ended + offset, worker, message.ran_on(worker), "", "", "", "", message.history,
         message.idempotency_key, b"", wait if first is None else message.waited_seconds,
         "" if work.context.log is None else work.context.log.text(), message.origin,
-    ), counted  # fmt: skip
+    )  # fmt: skip
+    return (seal_outcome(outcome, name) if work.sealed else outcome), counted
 
 
 def outcome_of(
@@ -81,7 +84,7 @@ def outcome_of(
     first, wait = message.first_started, message.waited_seconds
     if ran and first is None:
         wait = waited(delivery, started) / 1000
-    return Outcome(
+    outcome = Outcome(
         message.id, message.run, state.value, True, None, "", message.task, delivery.lane.queue,
         delivery.lane.priority, message.args, message.kwargs, message.attempt + ran, message.losses,
         enqueued_at(message, delivery.entry), first / 1000 if first else (started if ran else None),
@@ -90,6 +93,7 @@ def outcome_of(
         failure.error_class, failure.message, failure.traceback, reason, message.history, message.idempotency_key,
         wait=wait, log=log_of(work) if ran else "", origin=message.origin,
     )  # fmt: skip
+    return seal_outcome(outcome, work.task.name) if work.sealed else outcome
 
 
 def failure_outcome(

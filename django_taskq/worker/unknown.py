@@ -16,6 +16,7 @@ from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, UnknownVersion, put_off, unknown_since
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.core.states import State
+from django_taskq.exceptions import KeyMissing
 from django_taskq.logs import fields_of_message
 from django_taskq.worker.failure import Failure
 from django_taskq.worker.outcomes import failure_outcome
@@ -39,6 +40,12 @@ def unknown_version(executor: Executor, delivery: Delivery, error: UnknownVersio
     """The message was sent by a later version of this package."""
     text = f"{error} No worker knew that version for {UNKNOWN_GRACE:.0f} s. Are all workers updated?"
     return _end_or_wait(executor, delivery, error.envelope, "unknown_version", str(error), text)
+
+
+def key_missing(executor: Executor, delivery: Delivery, message: Message, error: KeyMissing) -> Settlement:
+    """Its arguments are sealed with a key that this process does not have: one of a rotation under way, perhaps."""
+    text = f"{error} No worker had it for {UNKNOWN_GRACE:.0f} s. Is the key in the settings of all workers?"
+    return _end_or_wait(executor, delivery, message, "undecryptable", str(error), text)
 
 
 def _end_or_wait(

@@ -14,7 +14,9 @@ from django_taskq.task import Task
 class Work:
     """`started` is monotonic seconds. Raises MalformedMessage for options that make no sense."""
 
-    __slots__ = ("args", "context", "delivery", "hard_timeout", "kwargs", "message", "started", "task", "timeout")
+    __slots__ = (
+        "args", "context", "delivery", "hard_timeout", "kwargs", "message", "sealed", "started", "task", "timeout",
+    )  # fmt: skip
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -24,6 +26,8 @@ class Work:
         self.message = message
         self.task = task
         self.started = started
+        # An array is what plain arguments are. What of it would be stored is sealed before.
+        self.sealed = task.encrypt or message.args[:1] != b"["
         self.timeout, self.hard_timeout, retries = task.timeout, task.hard_timeout, task.max_retries
         if message.options:
             self.timeout = _span(message.options, "timeout", self.timeout)

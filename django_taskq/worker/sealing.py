@@ -1,0 +1,67 @@
+"""Sealed tasks in the worker: their calls are opened before a run, and what a run leaves is sealed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django_taskq.conf import get_settings
+from django_taskq.core.message import Message
+from django_taskq.core.sealing import is_sealed_json
+from django_taskq.exceptions import KeyMissing, TaskqError, Undecryptable, Unsealed
+from django_taskq.sealed import MARK, opened_call, seal_call
+from django_taskq.worker.failure import describe
+from django_taskq.worker.unknown import key_missing
+
+if TYPE_CHECKING:
+    from django_taskq.broker.deliveries import Settlement
+    from django_taskq.worker.executor import Executor
+    from django_taskq.worker.work import Work
+
+
+def bind(work: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that is sealed, or should be. Raises Undecryptable, and what the task's `bind` raises."""
+    message, task = work.message, work.task
+    if is_sealed_json(message.args):
+        return task.bind(*opened_call(message.id, message.task, message.args, message.kwargs))
+    if not task.encrypt:  # no array, and not sealed either: InvalidArguments says so
+        work.sealed = False
+    elif not get_settings().encryption_accept_plain:
+        raise Unsealed(
+            f"{task.name} has encrypt=True, and its arguments came plain. If they were sent before it had, allow them "
+            "with TASKQ['ENCRYPTION_ACCEPT_PLAIN'] until those have run; if not, somebody writes to your Redis."
+        )
+    else:
+        args, kwargs = message.args, message.kwargs
+        _seal_now(work)
+        return task.bind(args, kwargs)
+    return task.bind(message.args, message.kwargs)
+
+
+def _seal_now(work: Work) -> None:
+    """From now on it goes its way as if it had been sent sealed: to the next attempt, the records, a dead letter."""
+    message, delivery = work.message, work.delivery
+    seal_call(message)
+    named = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=True))
+    named.pop(b"k", None)
+    named[b"a"] = message.args
+    delivery.fields = [part for pair in named.items() for part in pair]
+
+
+def unbound(executor: Executor, work: Work, error: BaseException) -> Settlement:
+    """The end of a call whose arguments cannot be had. Another worker may have a key that is missing here."""
+    if not isinstance(error, Undecryptable):
+        return executor.bury(work, describe(error), "invalid_arguments", error)
+    if isinstance(error, KeyMissing):
+        return key_missing(executor, work.delivery, Message.decode(work.delivery.fields), error)
+    if isinstance(error, Unsealed):
+        _hide_call(work)
+    work.sealed = False  # the error is ours and tells nothing
+    return executor.bury(work, describe(error), "unsealed" if isinstance(error, Unsealed) else "undecryptable", error)
+
+
+def _hide_call(work: Work) -> None:
+    """The raw message stays as it is, because it may be requeued; the records' columns need not repeat it."""
+    try:
+        seal_call(work.message)
+    except TaskqError:
+        work.message.args, work.message.kwargs = MARK, b"{}"
