@@ -16,6 +16,7 @@ from django_taskq.exceptions import (
     InvalidArguments,
     InvalidBatchResult,
     InvalidTask,
+    KeyMissing,
     MalformedMessage,
     PayloadTooLarge,
     QueueFull,
@@ -29,6 +30,7 @@ from django_taskq.exceptions import (
     TaskNotFound,
     TaskqError,
     TaskTimeout,
+    Undecryptable,
     UnknownQueue,
 )
 from django_taskq.handle import TaskHandle, get_task
@@ -51,6 +53,7 @@ __all__ = [
     "InvalidArguments",
     "InvalidBatchResult",
     "InvalidTask",
+    "KeyMissing",
     "Linear",
     "MalformedMessage",
     "PayloadTooLarge",
@@ -68,6 +71,7 @@ __all__ = [
     "TaskNotFound",
     "TaskTimeout",
     "TaskqError",
+    "Undecryptable",
     "UnknownQueue",
     "current_task",
     "get_task",

@@ -15,11 +15,13 @@ from django.db import DEFAULT_DB_ALIAS, router
 from django_taskq.broker import get_broker
 from django_taskq.broker.health import problems_of
 from django_taskq.conf import Settings, get_settings
-from django_taskq.exceptions import InvalidTask, TaskqError
+from django_taskq.exceptions import InvalidTask, KeyMissing, TaskqError
+from django_taskq.keyring import get_keyring
 from django_taskq.middleware.base import is_capable, load_middleware
 from django_taskq.models import OutboxEntry, TaskResult
 from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
 from django_taskq.registry import all_tasks
+from django_taskq.task import Task
 
 CONTEXT_VARS = "django_taskq.middleware.context_vars.context_vars"
 
@@ -42,6 +44,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> 
         *_check_alias(settings),
         *_check_caches(settings),
         *_check_task_defaults(settings),
+        *_check_encryption(settings),
     ]
 
 
@@ -195,6 +198,23 @@ def _check_task_defaults(settings: Settings) -> Iterator[CheckMessage]:
         refuse_contradictions(where, parse(where, settings.task_defaults, allowed=DEFAULTABLE))
     except InvalidTask as error:
         yield Error(str(error), id="django_taskq.E006")
+
+
+def _check_encryption(settings: Settings) -> Iterator[CheckMessage]:
+    """Keys that cannot be read. Nothing is read where no task needs them."""
+    if not settings.encryption_keys or not any(_encrypts(task) for task in all_tasks()):
+        return
+    try:
+        get_keyring()
+    except KeyMissing as error:
+        yield Error(str(error), id="django_taskq.E009")
+
+
+def _encrypts(task: Task[..., Any]) -> bool:
+    try:
+        return task.encrypt
+    except InvalidTask:
+        return False  # E007 says why
 
 
 # --- where a Redis is: (host or socket, port, database) ---------------------------------------------------------------

@@ -22,6 +22,7 @@ from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask
 from django_taskq.registry import lookup
 from django_taskq.requeue import Requeued, requeue, stored_message
+from django_taskq.sealed import opened_message
 
 if TYPE_CHECKING:
     Editing = RecordAdmin
@@ -46,7 +47,7 @@ class EditArguments(Editing):
             self.message_user(request, _("It is dead no longer: there is nothing to edit."), messages.WARNING)
             return HttpResponseRedirect(self.url("change", row.pk))
         try:
-            shown = editable(stored_message(row))
+            shown = editable(opened_message(stored_message(row)))
         except (Unusable, TaskqError) as problem:
             self.message_user(request, str(problem), messages.ERROR)
             return HttpResponseRedirect(self.url("change", row.pk))
@@ -56,7 +57,7 @@ class EditArguments(Editing):
 
     def _edit(self, request: HttpRequest, row: DeadTask, shown: Editable) -> HttpResponse:
         args, kwargs = request.POST.get("args", ""), request.POST.get("kwargs", "")
-        message = stored_message(row)
+        message = opened_message(stored_message(row))
         before = message.args, message.kwargs
         try:
             arguments = edited(message, args, kwargs)

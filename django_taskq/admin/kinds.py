@@ -12,6 +12,7 @@ from django_taskq.admin import display
 from django_taskq.admin.paging import newest
 from django_taskq.core.fingerprint import place_of
 from django_taskq.models import DeadTask
+from django_taskq.opening import hidden
 
 SHOWN = 6
 MOST = 100
@@ -46,7 +47,7 @@ class Kind:
     @property
     def message(self) -> str:
         """What the newest one says."""
-        text = " ".join(self.sample.error_message[: 2 * MESSAGE].split()) if self.sample is not None else ""
+        text = "" if self.sample is None else " ".join(hidden(self.sample.error_message)[: 2 * MESSAGE].split())
         return text if len(text) <= MESSAGE else f"{text[:MESSAGE]}…"
 
 

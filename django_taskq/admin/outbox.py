@@ -20,6 +20,7 @@ from django_taskq.admin.search import as_id
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import OutboxEntry
+from django_taskq.opening import shown_message
 from django_taskq.redaction import redact_json
 
 ERROR_SHOWN = 100  # characters in the list
@@ -119,11 +120,11 @@ class OutboxEntryAdmin(RecordAdmin):
 
     @admin.display(description=gettext_lazy("arguments"))
     def args(self, row: OutboxEntry) -> str:
-        return _shown(outbox.read(row).message.args)
+        return _shown(shown_message(outbox.read(row).message, may=True).args)  # whoever may not does not get here
 
     @admin.display(description=gettext_lazy("keyword arguments"))
     def kwargs(self, row: OutboxEntry) -> str:
-        return _shown(outbox.read(row).message.kwargs)
+        return _shown(shown_message(outbox.read(row).message, may=True).kwargs)
 
     # --- actions ------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from django_taskq.admin.python_call import python_call
 from django_taskq.admin.tabs import Tabbed
 from django_taskq.core.frames import frames_of
 from django_taskq.models import DeadTask, Ended, TaskResult
+from django_taskq.opening import shown_row
 from django_taskq.redaction import REDACTED
 
 FRAMES = 10  # of the application's own that a page shows above the whole traceback
@@ -63,7 +64,9 @@ class RecordPage(Tabbed):
         row, now = self.find(request, unquote(object_id))
         if row is None:
             return self.gone(request)
-        arguments, decisions = self._arguments(request, row), self.decisions(row)
+        own, decisions = self.detail_context(request, row, now), self.decisions(row)
+        row = shown_row(row, may=self.may(request, "view_arguments"))
+        arguments = self._arguments(request, row)
         context = {
             **self.admin_site.each_context(request),
             "tabs": self.tabs(request),
@@ -84,7 +87,7 @@ class RecordPage(Tabbed):
             "stored": not row._state.adding,
             "enqueued_at": display.moment(row.enqueued_at, milliseconds=True),
             "has_delete_permission": self.has_delete_permission(request, row),
-            **self.detail_context(request, row, now),
+            **own,
             **(extra_context or {}),
         }
         return TemplateResponse(request, self.detail_template, context)

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 from msgspec import UNSET
 
+from django_taskq import opening
 from django_taskq.api.auth import Actor
 from django_taskq.api.convert import EPOCH, as_utc, attempts, for_database, redacted, utc
 from django_taskq.api.errors import not_found
@@ -23,6 +24,7 @@ from django_taskq.api.schemas_dead import (
     Requeued,
 )
 from django_taskq.models import DeadTask
+from django_taskq.opening import shown_row
 from django_taskq.requeue import Requeued as Verdict
 from django_taskq.requeue import discard as discard_one
 from django_taskq.requeue import requeue as requeue_one
@@ -46,13 +48,13 @@ def index(query: DeadQuery) -> DeadLetters:
     if len(found) > limit:
         failed = as_utc(found[limit - 1].failed_at)
         following = encode_cursor((failed - EPOCH) // dt.timedelta(microseconds=1), found[limit - 1].pk)
-    return DeadLetters([DeadLetter(**_common(row)) for row in found[:limit]], following)
+    return DeadLetters([DeadLetter(**_common(row, brief=True)) for row in found[:limit]], following)
 
 
 def show(actor: Actor, id: int) -> DeadLetterDetail:
     """One dead letter, whole, but for the raw message, which is never shown."""
-    row = _get(id)
     hidden = not actor.may("view_arguments")
+    row = shown_row(_get(id), may=not hidden)
     return DeadLetterDetail(
         **_common(row),
         traceback=row.traceback,
@@ -102,11 +104,12 @@ def _get(id: int) -> DeadTask:
     return row
 
 
-def _common(row: DeadTask) -> dict[str, Any]:
+def _common(row: DeadTask, *, brief: bool = False) -> dict[str, Any]:
+    error = opening.hidden(row.error_message) if brief else row.error_message
     return {
         "id": row.pk, "task_id": row.task_id, "state": row.state, "task": row.task, "queue": row.queue,
         "priority": row.priority, "run": row.run, "attempts": row.attempts, "losses": row.losses, "worker": row.worker,
-        "reason": row.reason, "error_class": row.error_class, "error_message": row.error_message,
+        "reason": row.reason, "error_class": row.error_class, "error_message": error,
         "fingerprint": row.fingerprint, "enqueued_at": utc(row.enqueued_at),
         "first_started_at": utc(row.first_started_at), "started_at": utc(row.started_at),
         "failed_at": utc(row.failed_at), "closed_at": utc(row.closed_at),

@@ -22,6 +22,7 @@ from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.handle import get_task
 from django_taskq.models import TaskResult, TaskType
+from django_taskq.opening import shown_message, shown_outcome, shown_row
 from django_taskq.records import find_record
 from django_taskq.registry import lookup
 
@@ -32,19 +33,20 @@ def show(actor: Actor, id: uuid.UUID) -> Task:
     """A task, wherever it is: waiting, running, ended, recorded."""
     broker = get_broker()
     [found] = broker.find([id.bytes])
+    may = actor.may("view_arguments")
     if found.outcome is not None:
-        task = _of_outcome(id, found.outcome)
+        task = _of_outcome(id, shown_outcome(found.outcome, may=may))
     elif found.state is not None:
-        task = _of_message(id, found)
+        task = _of_message(id, found, may=may)
     elif (record := find_record(id.bytes)) is not None:
-        task = _of_record(record)
+        task = _of_record(shown_row(record, may=may))
     elif (waiting := outbox.find(id.bytes)) is not None:
-        task = _of_message(id, waiting.found)
+        task = _of_message(id, waiting.found, may=may)
     else:
         raise not_found(UNKNOWN, "unknown_task")
     if found.worker and (told := progress_of(broker.connections, broker.keys, found.worker, found.location)):
         task.progress = Progress(told.current, told.total, told.text)
-    if not actor.may("view_arguments"):
+    if not may:
         task.args = task.kwargs = task.result = task.log = UNSET
     return task
 
@@ -81,10 +83,11 @@ def cancel(actor: Actor, id: uuid.UUID) -> Cancelled:
     return Cancelled(id, "cancelled" if cancelled else "requested")
 
 
-def _of_message(id: uuid.UUID, found: Found) -> Task:
+def _of_message(id: uuid.UUID, found: Found, *, may: bool) -> Task:
     message, state = found.message, found.state or State.QUEUED
     if message is None:  # it cannot be read
         return Task(id=id, state=state, task="", queue=found.queue, priority=found.priority, run=1, attempts=0)
+    message = shown_message(message, may=may)
     return Task(
         id=id, state=state, task=message.task, queue=found.queue, priority=found.priority, run=message.run,
         attempts=message.attempt + (state is State.RUNNING), enqueued_at=utc(enqueued_at(message, found.location)),

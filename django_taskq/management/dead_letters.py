@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from django_taskq.management.command import at_least
 from django_taskq.models import DeadTask
+from django_taskq.opening import hidden, shown_row
 
 BATCH = 500
 MOST_HOURS = 876_000.0
@@ -81,7 +82,8 @@ def closed(ids: list[str]) -> dict[str, str]:
 def letters(rows: QuerySet[DeadTask], limit: int) -> list[dict[str, Any]]:
     """The newest."""
     columns = ("task_id", "run", "failed_at", "task", "queue", "reason", "error_class", "error_message", "fingerprint")
-    return [dict(row) for row in rows.order_by("-failed_at", "-id").values(*columns)[:limit]]
+    found = rows.order_by("-failed_at", "-id").values(*columns)[:limit]
+    return [{**row, "error_message": hidden(row["error_message"])} for row in found]
 
 
 def groups(rows: QuerySet[DeadTask], limit: int) -> list[dict[str, Any]]:
@@ -93,8 +95,9 @@ def groups(rows: QuerySet[DeadTask], limit: int) -> list[dict[str, Any]]:
     return [dict(row) for row in grouped.order_by("-last")[:limit]]
 
 
-def describe(dead: DeadTask) -> dict[str, Any]:
-    """Everything about one that may be shown."""
+def describe(dead: DeadTask, *, opened: bool) -> dict[str, Any]:
+    """Everything about one that may be shown; `opened`: also what is sealed."""
+    dead = shown_row(dead, may=opened)
     return {
         "id": str(dead.task_id), "run": dead.run, "state": dead.state, "task": dead.task, "queue": dead.queue,
         "priority": dead.priority, "reason": dead.reason, "failed_at": dead.failed_at.isoformat(),

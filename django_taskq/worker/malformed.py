@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from django_taskq import registry
 from django_taskq.announcements import dead_letter
 from django_taskq.broker.deliveries import Delivery, Settlement, bury
 from django_taskq.core.activity import activity
@@ -19,6 +20,7 @@ from django_taskq.core.message import Message, envelope_of
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.exceptions import MalformedMessage
 from django_taskq.logs import fields_of_message
+from django_taskq.sealed import seal_outcome
 from django_taskq.worker.failure import Failure, describe
 from django_taskq.worker.outcomes import failure_outcome
 
@@ -35,6 +37,9 @@ def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> S
 
     def under(message: Message) -> Settlement:
         outcome = failure_outcome(executor, delivery, message, failure, "malformed")
+        task = None if isinstance(error, MalformedMessage) else registry.find(message.task)
+        if task is not None and task.encrypt:  # a fault in the middle of a run may tell what was run
+            seal_outcome(outcome, message.task)
         tell = _told(executor, delivery, message, failure, error)
         return bury(
             delivery, message.id, "malformed", encode_outcome(outcome), activity("failed", message.task),

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
 
 DECLARED = (
-    tasks.charge, tasks.decline, tasks.give_up, tasks.forgotten, tasks.odd, tasks.together, tasks.by_outbox,
-    tasks.plain,
+    tasks.charge, tasks.decline, tasks.give_up, tasks.forgotten, tasks.odd, tasks.log_in, tasks.together,
+    tasks.by_outbox, tasks.plain,
 )  # fmt: skip
 TASKS = [registry._tasks.pop(task.name) for task in DECLARED]
 K1, K2 = new_key(), new_key()

@@ -36,6 +36,11 @@ def forgotten(number: str) -> str:
 
 
 @task(encrypt=True)
+def log_in(fields: dict[str, str]) -> list[str]:
+    return list(fields)
+
+
+@task(encrypt=True)
 def odd(number: str) -> object:
     class Odd:
         def __repr__(self) -> str:

@@ -48,6 +48,7 @@ class Command(TaskqCommand):
         add("--all", action="store_true", help="requeue or discard without any filter")
         add("--grouped", action="store_true", help="list groups of the same failure")
         add("--limit", type=at_least(1), default=50, metavar="N", help="list at most N (default: 50)")
+        add("--open", action="store_true", help="show what is sealed, too")
         add("--json", action="store_true", help="print JSON")
         add("--yes", action="store_true", help="requeue and discard without asking")
 
@@ -82,7 +83,7 @@ class Command(TaskqCommand):
         dead = rows.order_by("-run").first()
         if dead is None:
             raise CommandError(f"No dead letter has the id {options['ids'][0]}.")
-        described = describe(dead)
+        described = describe(dead, opened=options["open"])
         if options["json"]:
             self._print_json(described)
             return
