@@ -24,6 +24,7 @@ from django_taskq.exceptions import InvalidArguments, InvalidTask, PayloadTooLar
 from django_taskq.handle import TaskHandle
 from django_taskq.moments import Moment
 from django_taskq.options import TaskOptions
+from django_taskq.sealed import seal_call
 from django_taskq.signals import task_enqueued
 
 if TYPE_CHECKING:
@@ -103,7 +104,6 @@ class Route:
     share_key: CallKey | None = None
     first_state: State | None = State.QUEUED  # None: not known without asking, because `due` may be past
     outbox: bool = False
-    encrypt: bool = False
 
 
 def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str, Any]) -> Route:
@@ -139,7 +139,6 @@ def route_for(task: Task[..., Any], options: TaskOptions, overrides: Mapping[str
         database=overrides.get("database"),
         patience=chosen("enqueue_timeout"),
         outbox=options.outbox,
-        encrypt=options.encrypt,
         gates=task.gates,
         share_key=task.share_key,
         first_state=State.QUEUED if start is None or start == NOW else State.SCHEDULED if start.relative else None,
@@ -238,16 +237,11 @@ def _encode(route: Route, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tupl
     return *encoded, gates, "" if route.share_key is None else route.share_key(args, kwargs)
 
 
-def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes, fair_key: str, id: bytes | None = None) -> Message:
+def _message(route: Route, args: bytes, kwargs: bytes, gates: bytes, fair_key: str, id: bytes = b"") -> Message:
     message = Message(id or new_id(), route.task.name, args, kwargs, route.priority, **route.more)
-    if route.encrypt:
-        from django_taskq.sealed import seal_call
-
+    if route.task.encrypt:
         seal_call(message)
-    if gates:
-        message.gates = gates
-    if fair_key:
-        message.fair_key = fair_key
+    message.gates, message.fair_key = gates, fair_key
     if route.inherits and (inherited := inherited_deadline()) is not None:
         message.deadline = min(inherited, message.deadline or inherited)
     return message

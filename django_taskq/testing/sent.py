@@ -14,6 +14,7 @@ from django_taskq.core.states import State
 from django_taskq.handle import TaskHandle
 from django_taskq.moments import parse_moment
 from django_taskq.registry import lookup
+from django_taskq.sealed import opened_message
 from django_taskq.task import Task
 from django_taskq.testing.calls import LocalCall
 from django_taskq.testing.local import LocalBroker
@@ -39,7 +40,7 @@ class EnqueuedTask:
         self.args, self.kwargs = self._arguments()
 
     def _arguments(self) -> Arguments:
-        task, message = self.task, self._call.message
+        task, message = self.task, opened_message(self._call.message)
         return ((), {}) if task is None else task.bind(message.args, message.kwargs)
 
     @property

@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_taskq import InvalidTask, KeyMissing, Task, keyring
 from django_taskq.checks import check_settings
 from django_taskq.conf import read_settings
+from django_taskq.testing import assert_enqueued, clear_enqueued, run_enqueued
 from tests.encryption.conftest import K1, with_keys
 from tests.encryption.tasks import charge, plain
 
@@ -95,3 +96,12 @@ def test_a_machine_without_the_key_cannot_send(keys: SettingsWrapper) -> None:
     with_keys(keys, {"k1": None})
     with pytest.raises(KeyMissing, match="'k1'"):
         charge.delay("4111")
+
+
+def test_in_tests_of_projects_calls_are_sealed_and_seen(keys: SettingsWrapper) -> None:
+    with_keys(keys, {"k1": K1}, MODE="collect")
+    clear_enqueued()
+    handle = charge.delay("4111")
+    assert_enqueued(charge, args=("4111",))
+    run_enqueued()
+    assert handle.get() == ["4111", "None"]
