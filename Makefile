@@ -132,7 +132,7 @@ $(BIN)/python:
 
 $(VENV)/.demo: EXTRAS := demo,embedded
 $(VENV)/.test: EXTRAS := test
-$(VENV)/.browser: EXTRAS := test,browser
+$(VENV)/.browser: EXTRAS := test,browser,manifests
 $(VENV)/.dev: EXTRAS := dev
 $(VENV)/.docs: EXTRAS := docs
 $(VENV)/.demo $(VENV)/.test $(VENV)/.browser $(VENV)/.dev $(VENV)/.docs: pyproject.toml | $(BIN)/python

@@ -78,6 +78,8 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+# Where `collectstatic` puts them; without it they are served from the apps, while DEBUG is on.
+STATIC_ROOT = os.environ.get("STATIC_ROOT")
 
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = DATA_DIR / "mails"
