@@ -13,10 +13,11 @@ class DjangoTaskqConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_taskq import backend, checks, producer  # noqa: F401  (importing checks registers them)
+        from django_taskq import backend, checks, producer, worker_hint  # noqa: F401  (importing checks registers them)
         from django_taskq.middleware import around_sending, headers_for
 
         backend.start()
+        worker_hint.watch_for_workers()
         producer.set_middleware(headers_for, around_sending)
         if apps.is_installed("django_prometheus"):
             from django_taskq.metrics import register

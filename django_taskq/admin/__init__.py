@@ -11,6 +11,7 @@ from django_taskq.admin.overview import OverviewAdmin
 from django_taskq.admin.periodic import PeriodicTaskAdmin
 from django_taskq.admin.queues import QueueAdmin
 from django_taskq.admin.results import TaskResultAdmin
+from django_taskq.admin.task_actions import TaskAction, TaskActionMixin
 from django_taskq.admin.task_types import TaskTypeAdmin
 from django_taskq.admin.tokens import ApiTokenAdmin
 from django_taskq.admin.workers import WorkerAdmin
@@ -29,7 +30,7 @@ from django_taskq.models import (
 
 __all__ = [
     "ApiTokenAdmin", "DeadTaskAdmin", "LimitAdmin", "OutboxEntryAdmin", "OverviewAdmin", "PeriodicTaskAdmin",
-    "QueueAdmin", "TaskResultAdmin", "TaskTypeAdmin", "WorkerAdmin", "register",
+    "QueueAdmin", "TaskAction", "TaskActionMixin", "TaskResultAdmin", "TaskTypeAdmin", "WorkerAdmin", "register",
 ]  # fmt: skip
 
 PAGES = {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from django.core.management import load_command_class
 from django.core.management.base import CommandError
 
 from django_taskq.broker import Broker
+from django_taskq.management.commands import taskq_worker
 from tests.commands.conftest import Manage, run
 
 
@@ -36,3 +40,20 @@ def test_wrong_options_on_a_command_line_have_exit_code_2(manage: Manage) -> Non
     assert result.code == 2
     assert result.err.endswith("error: argument --threads: '0' must be a whole number, 1 or more\n")
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "debug", "terminal", "reloads"),
+    [
+        ([], True, True, True), ([], False, True, False), ([], True, False, False), (["--burst"], True, True, False),
+        (["--no-reload"], True, True, False), (["--reload"], False, False, True),
+    ],
+)  # fmt: skip
+def test_it_reloads_by_itself_where_somebody_develops(
+    words: list[str], debug: bool, terminal: bool, reloads: bool, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.DEBUG = debug
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    command = load_command_class("django_taskq", "taskq_worker")
+    options = vars(command.create_parser("manage.py", "taskq_worker").parse_args(words))
+    assert taskq_worker._reloads(options) is reloads

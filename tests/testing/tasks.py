@@ -59,3 +59,8 @@ def doubled(calls: list[BatchCall[int]]) -> list[int]:
 @task(outbox=True)
 def through_outbox(n: int) -> int:
     return n
+
+
+@task
+def login(credentials: dict[str, str]) -> None:
+    pass

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from argparse import BooleanOptionalAction
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError, connections
 
@@ -33,6 +35,13 @@ def show_log() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
+
+
+def _reloads(options: dict[str, Any]) -> bool:
+    """Whether it watches the code: as asked, else where somebody develops, as `runserver` does."""
+    if options["reload"] is not None:
+        return bool(options["reload"])
+    return settings.DEBUG and sys.stderr.isatty() and not options["burst"]
 
 
 class Command(TaskqCommand):
@@ -83,12 +92,16 @@ class Command(TaskqCommand):
             metavar="ADDRESS",
             help="where --metrics-port listens (default: 127.0.0.1)",
         )
-        add("--reload", action="store_true", help="restart when the project's code changes (development)")
+        add(
+            "--reload",
+            action=BooleanOptionalAction,
+            help="restart when the project's code changes (default: where DEBUG is on, on a terminal, without --burst)",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Runs until SIGTERM or Ctrl-C; a second one hurries."""
         show_log()
-        if options["reload"] and os.environ.get("DJANGO_TASKQ_RELOADED") != "1":
+        if _reloads(options) and os.environ.get("DJANGO_TASKQ_RELOADED") != "1":
             os.environ["DJANGO_TASKQ_RELOADED"] = "1"
             sys.exit(run_reloading([sys.executable, *sys.argv]))
         import django_taskq.bench.tasks  # noqa: F401  (every worker runs what taskq_bench sends)
