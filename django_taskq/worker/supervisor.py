@@ -27,6 +27,7 @@ from django_taskq.worker.graves import Graves
 from django_taskq.worker.heartbeat import Heartbeat
 from django_taskq.worker.notifier import Notifier
 from django_taskq.worker.process_info import cause_of
+from django_taskq.worker.restarts import Restarts
 from django_taskq.worker.tally import Increments, Tally
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ logger = logging.getLogger("django_taskq.worker")
 TICK = 0.25  # seconds
 PATIENCE = 1.0  # seconds it may take Redis to answer
 KILL_AFTER = 8.0  # seconds beyond the shutdown timeout
-YOUNG = 5.0  # seconds; a child that dies sooner is replaced with a delay
-LONGEST_DELAY = 30.0
 MAINTENANCE_PATIENCE = 15.0
 
 
@@ -63,8 +62,7 @@ class Supervisor:
         self._graves = Graves(broker, self._workers, self._tally)
         self._stop_at: float | None = None
         self._signals = 0
-        self._start_at = 0.0
-        self._deaths = 0
+        self._task_restarts, self._maintenance_restarts = Restarts("task"), Restarts("maintenance")
         self._recorder = new_worker_id()  # holds the recorder's lease, whichever process does the recording
         self._finished = 0  # children that found nothing more to do, in a burst, or that an operator stopped
         self._exit_code = 0
@@ -130,17 +128,20 @@ class Supervisor:
     # --- children -----------------------------------------------------------------------------------------------------
 
     def _start_missing(self) -> None:
-        if self._stop_at is not None or time.monotonic() < self._start_at:
+        if self._stop_at is not None:
             return
         try:
             self._fork_missing()
         except OSError as error:  # too many processes, too little memory
-            self._start_at = time.monotonic() + 1.0
+            self._task_restarts.wait(1.0)
+            self._maintenance_restarts.wait(1.0)
             logger.error("no process can be started, trying again: %s", error)
 
     def _fork_missing(self) -> None:
-        if self._maintenance is None:
+        if self._maintenance is None and self._maintenance_restarts.may_start():
             self._maintenance = MaintenanceChild(self.broker, self.options, self._inherited(), self._recorder)
+        if not self._task_restarts.may_start():
+            return
         present = sum(child.lasting for child in self._children)
         for _ in range(self.options.processes - present - self._finished):
             self._children.append(TaskChild(self.broker, self.options, self._inherited()))
@@ -199,23 +200,15 @@ class Supervisor:
             if not child.ended and child.state != "killed":
                 text, running = "worker %s died (%s) with %d tasks running", len(notes)
                 logger.error(text, child.worker, cause_of(code), running, extra=child.about)
-                self._delay_if_young(child.started)
+                self._task_restarts.died(child.started)
             self._finished += child.idle or child.last
             child.close()
         if self._maintenance is not None and self._maintenance.process.exitcode is not None:
             if self._stop_at is None:
                 logger.error("the maintenance process died (%s)", cause_of(self._maintenance.process.exitcode))
-                self._delay_if_young(self._maintenance.started)
+                self._maintenance_restarts.died(self._maintenance.started)
             self._maintenance.close()
             self._maintenance = None
-
-    def _delay_if_young(self, started: float) -> None:
-        """A child that dies at once would be started over and over."""
-        self._deaths = self._deaths + 1 if time.monotonic() - started < YOUNG else 0
-        if self._deaths > 1:
-            delay = min(LONGEST_DELAY, 0.5 * 2.0 ** (self._deaths - 2))
-            self._start_at = time.monotonic() + delay
-            logger.error("children die as soon as they start; the next one starts in %.1f s", delay)
 
     def _enforce(self) -> None:
         """Kills what is over a hard time limit, and what has not ended long after it was told to."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from django_taskq.worker import process, supervisor, time_limits
+from django_taskq.worker import process, restarts, time_limits
 
 time_limits.GRACE = 1.0
 process.SETTLING = 1.0
-supervisor.YOUNG = 0.0
+restarts.YOUNG = 0.0

@@ -201,8 +201,8 @@ def test_a_task_that_kills_its_process_runs_alone_the_third_time_and_is_buried_t
     assert set(beside) - ended_before(ledger, starts[2]) == set()
     output = process.output()
     assert [output.count(f"died ({how})") for how in ("exit code 0", "SIGSEGV", "SIGKILL")] == [1, 1, 1]
-    assert "children die as soon as they start; the next one starts in 0.5 s" in output
-    assert "children die as soon as they start; the next one starts in 1.0 s" in output
+    assert "task processes die as soon as they start; the next one starts in 0.5 s" in output
+    assert "task processes die as soon as they start; the next one starts in 1.0 s" in output
 
 
 def ended_before(ledger: Ledger, line: dict[str, Any]) -> set[str]:

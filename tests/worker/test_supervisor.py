@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from typing import Any
 
 import pytest
@@ -24,4 +25,21 @@ def test_a_machine_that_has_no_room_for_a_process_is_asked_again(
     watched._start_missing()
     watched._start_missing()
     assert caplog.text.count("no process can be started, trying again") == 1
-    assert watched._start_at > 0
+    assert not watched._task_restarts.may_start()
+
+
+def test_a_maintenance_process_that_cannot_live_keeps_no_task_process_from_starting(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(supervisor, "MaintenanceChild", lambda *_: started.append("maintenance"))
+    monkeypatch.setattr(supervisor, "TaskChild", lambda *_: started.append("task") or FakeChild())
+    watched = Supervisor(broker, WorkerOptions(("default",)))
+    for _ in range(3):
+        watched._maintenance_restarts.died(time.monotonic())
+    watched._start_missing()
+    assert started == ["task"]
+
+
+class FakeChild:
+    lasting = True
