@@ -1,11 +1,12 @@
-"""Redis in numbers, for metrics and probes: one pipeline, and a second one for the states of workers."""
+"""Redis in numbers, for metrics and probes: one pipeline, and a second one for the states of workers and breakers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker import scripts
+from django_taskq.broker.gates import BreakerState, breaker_commands, breaker_state, paused_tasks
 from django_taskq.broker.queues import QueueState, inspection, queue_states, read_states
 from django_taskq.exceptions import TaskqError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SILENT = 15.0  # seconds without a beat, after which a worker can be declared dead
 MOST_WORKERS = 2_000  # whose state is asked for
+MOST_NAMES = 500  # breakers that are asked for, the first by name; and paused tasks
 
 
 class Beating(NamedTuple):
@@ -33,6 +35,8 @@ class Census(NamedTuple):
     queues: list[QueueState]
     lag: int  # outcomes that are not in the database yet
     workers: list[Beating]
+    paused_tasks: list[str]
+    breakers: list[BreakerState]  # those that have ever failed
 
     def age(self, queue: QueueState) -> float:
         """Seconds since the one that has waited longest is ready; 0 when nothing waits."""
@@ -47,6 +51,8 @@ def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Censu
         ("HGET", keys.recorder, "lingering"),
         ("XLEN", keys.outcomes),
         ("ZRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES"),
+        ("SMEMBERS", keys.paused),
+        ("SMEMBERS", keys.breakers),
         ("EVALSHA", scripts.INSPECT.sha, *inspection(keys, names)),
     ]
     try:
@@ -54,16 +60,29 @@ def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Censu
     except TaskqError:
         queue_states(connections, keys, names)  # loads the script, if that is what was missing
         replies = connections.pipeline(commands)
-    (seconds, micros), lingering, outcomes, counters, states = replies
+    (seconds, micros), lingering, outcomes, counters, paused, failed, states = replies
     now = int(seconds) + int(micros) / 1e6
     lag = max(0, int(outcomes) - int(lingering or 0))
-    workers = _workers(connections, keys, now, counters)
-    return Census(now, read_states(keys, names, states), lag, workers)
+    breakers = sorted(name.decode("utf-8", "replace") for name in failed)[:MOST_NAMES]
+    asked = [*_worker_commands(keys, counters[::2]), *breaker_commands(keys, breakers)]
+    hashes = connections.pipeline(asked) if asked else []
+    many = len(counters) // 2
+    return Census(
+        now,
+        read_states(keys, names, states),
+        lag,
+        _workers(now, counters, hashes[:many]),
+        paused_tasks(paused)[:MOST_NAMES],
+        [breaker_state(name, reply, now) for name, reply in zip(breakers, hashes[many:], strict=True)],
+    )
 
 
-def _workers(connections: Connections, keys: Keys, now: float, counters: list[bytes]) -> list[Beating]:
+def _worker_commands(keys: Keys, workers: Iterable[bytes]) -> list[tuple[str, ...]]:
     fields = ("state", "beat", "started", "host", "supervisor")
-    hashes = connections.pipeline([("HMGET", keys.worker(worker.decode()), *fields) for worker in counters[::2]])
+    return [("HMGET", keys.worker(worker.decode()), *fields) for worker in workers]
+
+
+def _workers(now: float, counters: list[bytes], hashes: list[Any]) -> list[Beating]:
     found = []
     for beats, values in zip(counters[1::2], hashes, strict=True):
         state, beat, started, host, supervisor = (value.decode("utf-8", "replace") if value else "" for value in values)

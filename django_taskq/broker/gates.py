@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from django_taskq.broker import scripts
@@ -42,6 +42,25 @@ class BreakerState(NamedTuple):
     failures: int  # that a closed one remembers
 
 
+def breaker_commands(keys: Keys, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """What asks for these breakers; `breaker_state` reads the replies."""
+    return [("HMGET", keys.breaker_prefix + name, "u", "p", "f") for name in names]
+
+
+def breaker_state(name: str, reply: Sequence[bytes | None], now: float) -> BreakerState:
+    """`now`: epoch seconds on Redis' clock."""
+    until, probe, failed = reply
+    ends = int(until) / 1000 if until else None
+    state = "closed" if ends is None else "open" if ends > now else "half open"
+    return BreakerState(name, state, ends, probe is not None, len((failed or b"").split()))
+
+
+def paused_tasks(members: Iterable[bytes]) -> list[str]:
+    """Those among what is paused."""
+    names = (member.decode() for member in members)
+    return sorted(name.removeprefix(PAUSED_TASK) for name in names if name.startswith(PAUSED_TASK))
+
+
 class Gates:
     """Raises BrokerUnavailable or BrokerRefused."""
 
@@ -66,8 +85,7 @@ class Gates:
 
     def paused(self) -> list[str]:
         """The names of paused tasks."""
-        names = (name.decode() for name in self._connections.execute("SMEMBERS", self._keys.paused))
-        return sorted(name.removeprefix(PAUSED_TASK) for name in names if name.startswith(PAUSED_TASK))
+        return paused_tasks(self._connections.execute("SMEMBERS", self._keys.paused))
 
     def ask_breaker(self, verb: str, name: str, token: bytes | str, failures: int, within: int, cooldown: int) -> float:
         """What breaker.lua does; seconds to wait, 0 to go on. Spans are ms."""
@@ -82,14 +100,10 @@ class Gates:
     def breakers(self) -> list[BreakerState]:
         """Those that have failed lately, by name; two round trips."""
         names = sorted(name.decode() for name in self._connections.execute("SMEMBERS", self._keys.breakers))
-        commands = [("HMGET", self._keys.breaker_prefix + name, "u", "p", "f") for name in names]
-        replies = self._connections.pipeline([*commands, ("TIME",)]) if names else []
-        states = []
-        for name, (until, probe, failed) in zip(names, replies, strict=False):
-            ends = int(until) / 1000 if until else None
-            state = "closed" if ends is None else "open" if ends > int(replies[-1][0]) else "half open"
-            states.append(BreakerState(name, state, ends, probe is not None, len((failed or b"").split())))
-        return states
+        if not names:
+            return []
+        *replies, time = self._connections.pipeline([*breaker_commands(self._keys, names), ("TIME",)])
+        return [breaker_state(name, reply, int(time[0])) for name, reply in zip(names, replies, strict=True)]
 
     def limits(self, most: int) -> list[LimitState]:
         """Concurrency limits that hold somebody up or have holders, about `most` of them, the longest line first."""

@@ -25,6 +25,7 @@ logger = logging.getLogger("django_taskq")
 FRESH = 1.0  # seconds that a look serves further scrapes
 PATIENCE = 1.0  # seconds that Redis may take to connect, and to answer
 
+BREAKER_STATES = ("closed", "open", "half open")
 WORKER_STATES = (*STATES, "silent", "dead")
 
 
@@ -57,10 +58,16 @@ class Cluster:
                 depth.add_metric((queue.name, state), getattr(queue, state))
             oldest.add_metric((queue.name,), seen.age(queue))
             paused.add_metric((queue.name,), float(queue.paused))
+        tasks, breakers = families.TASK_PAUSED.new(), families.BREAKER.new()
+        for name in seen.paused_tasks:
+            tasks.add_metric((name,), 1.0)
+        for breaker in seen.breakers:
+            for state in BREAKER_STATES:
+                breakers.add_metric((breaker.name, state.replace(" ", "_")), float(breaker.state == state))
         workers, counts = families.WORKERS.new(), Counter(worker.state for worker in seen.workers)
         for state in dict.fromkeys((*WORKER_STATES, *counts)):
             workers.add_metric((state,), counts[state])
-        yield from (depth, oldest, paused, workers)
+        yield from (depth, oldest, paused, tasks, breakers, workers)
         yield families.SCHEDULED.of(sum(queue.scheduled for queue in seen.queues))
         yield families.LAG.of(seen.lag)
 

@@ -38,6 +38,11 @@ OLDEST = Family(
     GaugeMetricFamily, "taskq_queue_oldest_age_seconds", "How long the oldest ready task has waited.", ("queue",)
 )
 PAUSED = Family(GaugeMetricFamily, "taskq_queue_paused", "1 while no worker claims from the queue.", ("queue",))
+TASK_PAUSED = Family(GaugeMetricFamily, "taskq_task_paused", "1 for each paused task; nothing for others.", ("task",))
+BREAKER = Family(
+    GaugeMetricFamily, "taskq_breaker_state", "1 for the state that a circuit breaker is in, 0 for the other two.",
+    ("breaker", "state"),
+)  # fmt: skip
 SCHEDULED = Family(GaugeMetricFamily, "taskq_scheduled", "Tasks that wait for their time, in all queues.")
 WORKERS = Family(GaugeMetricFamily, "taskq_workers", "Task processes in the register, by state.", ("state",))
 LAG = Family(GaugeMetricFamily, "taskq_recorder_lag", "Outcomes that are not in the database yet.")
@@ -71,7 +76,7 @@ MEMORY = Family(
 )
 CPU = Family(CounterMetricFamily, "taskq_worker_cpu_seconds_total", "CPU time of all of this worker's processes.")
 
-OF_THE_QUEUE = (REDIS_UP, DEPTH, OLDEST, PAUSED, SCHEDULED, WORKERS, LAG)
+OF_THE_QUEUE = (REDIS_UP, DEPTH, OLDEST, PAUSED, TASK_PAUSED, BREAKER, SCHEDULED, WORKERS, LAG)
 OF_A_WORKER = (
     SENT, PROCESSED, RETRIES, DEAD, DURATION, WAIT, RECLAIMED, BUSY, PROCESSES, BEAT, MEMORY, CPU,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from django_taskq.worker.tally import Ends, Increments, Series
 # Shown from the start: Prometheus does not see the first increase of a series that appears with it.
 REASONS = (
     "failed", "timeout", "hard_timeout", "invalid_arguments", "unknown_task", "unknown_version", "malformed",
-    "deadline", "worker_lost", "refused",
+    "deadline", "worker_lost", "refused", "undecryptable", "unsealed",
 )  # fmt: skip
 
 

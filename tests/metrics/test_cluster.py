@@ -14,8 +14,8 @@ import pytest
 from django.db import transaction
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from django_taskq import metrics, producer, task
-from django_taskq.broker import Broker, get_broker
+from django_taskq import Breaker, metrics, producer, task
+from django_taskq.broker import Broker, census, get_broker
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.workers import Beat, Workers
 from django_taskq.metrics import cluster
@@ -78,6 +78,36 @@ def test_what_goes_through_the_outbox_counts_once_it_is_committed(broker: Broker
         written.delay()
         assert collected(registry)("taskq_tasks_enqueued_total") == 0
     assert collected(registry)("taskq_tasks_enqueued_total") == 1
+
+
+def test_breakers_and_paused_tasks(broker: Broker, registry: CollectorRegistry) -> None:
+    assert collected(registry).values("taskq_breaker_state") == []
+    crm, mail = Breaker("crm", failures=1, cooldown=60), Breaker("mail", failures=1, cooldown=0.1)
+    for breaker in (crm, mail):
+        with pytest.raises(ZeroDivisionError), breaker:
+            raise ZeroDivisionError
+    Inspector(broker).pause_task("shop.charge")
+    Inspector(broker).pause("mail")
+    time.sleep(0.15)
+    seen = collected(registry)
+    for name, state in (("crm", "open"), ("mail", "half_open")):
+        states = {s.labels["state"]: s.value for s in seen.all if s.labels.get("breaker") == name}
+        assert states == {"closed": 0, "open": 0, "half_open": 0} | {state: 1}
+    assert [s.labels for s in seen.all if s.name == "taskq_task_paused"] == [{"task": "shop.charge"}]
+    crm.close()
+    assert collected(registry)("taskq_breaker_state", breaker="crm", state="closed") == 1
+
+
+def test_only_so_many_breakers_and_paused_tasks_have_series(
+    broker: Broker, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "MOST_NAMES", 2)
+    for name in "cab":
+        Breaker(name, failures=1).ask("failure", "")
+        Inspector(broker).pause_task(name)
+    seen = collected(registry)
+    assert {s.labels["breaker"] for s in seen.all if s.name == "taskq_breaker_state"} == {"a", "b"}
+    assert [s.labels["task"] for s in seen.all if s.name == "taskq_task_paused"] == ["a", "b"]
 
 
 def test_workers_by_state(broker: Broker, redis_server: RedisServer, registry: CollectorRegistry) -> None:

@@ -15,6 +15,9 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from django_taskq import Breaker
+from django_taskq.broker import get_broker
+from django_taskq.broker.inspector import Inspector
 from django_taskq.metrics.families import OF_A_WORKER, OF_THE_QUEUE
 from tests.conftest import StartWorker
 from tests.metrics.scrape import get, port_of, scrape
@@ -35,6 +38,8 @@ def test_all_processes_are_one_scrape_and_counters_survive_them(worker: StartWor
     options = ("--processes", "2", "--threads", "2", "--max-tasks", "20")  # processes are replaced meanwhile
     process = worker(*METERED, *options, tasks=["tests.worker.tasks"])
     port = port_of(process)
+    Inspector(get_broker()).pause_task("nobody.calls.it")
+    Breaker("crm", failures=1).ask("failure", "")
     add.delay_many([((1, 2), {})] * 50)
     fail.delay()
     tasks.fails.delay(str(tmp_path / "fails"), 1)
