@@ -19,6 +19,7 @@ _CODES = {
     redis.exceptions.MasterDownError: "MASTERDOWN",  # a ClusterDownError too
     redis.exceptions.ClusterDownError: "CLUSTERDOWN",
     redis.exceptions.TryAgainError: "TRYAGAIN",
+    redis.exceptions.MovedError: "MOVED",
 }
 _AWAY = frozenset(
     {
@@ -55,6 +56,12 @@ def typed(error: Exception, where: str) -> TaskqError:
         return BrokerFull(
             f"Redis at {where} is full (maxmemory): it takes no new tasks until workers have drained it. "
             "Raise maxmemory, or start more workers."
+        )
+    if code == "MOVED":
+        owner = str(error).removeprefix("MOVED ")  # slot and address
+        return BrokerRefused(
+            f"Redis at {where} is a node of a cluster, and another one has the slot of this namespace ({owner}). "
+            "Name that one in TASKQ['BROKER']."
         )
     if code in _AWAY or isinstance(error, (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)):
         return BrokerUnavailable(f"Redis at {where} cannot be reached: {error}")

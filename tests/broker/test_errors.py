@@ -39,6 +39,7 @@ FULL = "command not allowed when used memory > 'maxmemory'."
             BrokerUnavailable,
         ),
         ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN", BrokerUnavailable),
+        ("MOVED 984 127.0.0.1:7001", "MOVED", BrokerRefused),
         ("TRYAGAIN Multiple keys request during rehashing of slot", "TRYAGAIN", BrokerUnavailable),
         ("NOAUTH Authentication required.", "", BrokerUnavailable),
         ("WRONGPASS invalid username-password pair or user is disabled.", "", BrokerUnavailable),

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from django_taskq import BrokerRefused
 from django_taskq.broker import Broker, get_broker, scripts
 from django_taskq.broker.health import problems_of
 from django_taskq.broker.inspector import Inspector
-from django_taskq.exceptions import TaskFailed
+from django_taskq.exceptions import RateLimited, TaskFailed
 from django_taskq.metrics.cluster import Cluster
 from django_taskq.models import DeadTask
 from tests.commands.conftest import run
@@ -23,6 +24,8 @@ from tests.metrics.scrape import collected, port_of, scrape
 from tests.outbox import tasks as outbox_tasks
 from tests.sampleapp.tasks import add, async_sleep, fail, sleep
 from tests.servers import ROOT, RedisServer, wait_for
+from tests.worker import batch_tasks, limited
+from tests.worker import tasks as worker_tasks
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -191,6 +194,55 @@ def test_all_that_producers_and_workers_do(
     wait_for(lambda: len(workers_of(server)) == 1, 20)
     assert scrape(port_of(process)).values("taskq_queue_oldest_age_seconds", queue="default") == [0.0]
     assert refusals() == []
+    assert process.terminate() == 0
+    assert refusals() == []
+
+
+def test_all_that_limits_fair_shares_batches_and_periodic_tasks_do(
+    server: RedisServer,
+    as_user: Callable[[str], Broker],
+    as_worker: StartWorker,
+    refusals: Callable[[], list[dict[str, str]]],
+    settings: SettingsWrapper,
+    tmp_path: Path,
+) -> None:
+    ledger, ticks = str(tmp_path / "ledger"), tmp_path / "ticks"
+    queues = {"default": {}, "small": {"max_length": 2, "overflow": "drop_oldest"}}
+    settings.TASKQ = {**settings.TASKQ, "QUEUES": queues}
+    as_user(PRODUCER)
+    dropped = [add.using(queue_name="small", run_after=3600).delay(1, 2) for _ in range(3)]
+    assert dropped[-1].cancel()
+    process = as_worker(
+        "--threads", "4", "--queues", "default:3,small:1",
+        tasks=["tests.worker.limited", "tests.worker.tasks", "tests.worker.batch_tasks", "tests.periodic.ticking"],
+        env={"TICKS": str(ticks)},
+    )  # fmt: skip
+    held = [limited.one_of_few.delay(ledger, "a", number) for number in range(8)]
+    held += [limited.all_at_once.delay(ledger, number, number % 2) for number in range(4)]
+    newest = [limited.newest.delay(ledger, "b", number, 0.2) for number in range(3)]
+    for number in range(30):
+        worker_tasks.of_tenant.delay(ledger, f"t{number % 3}", number)
+    for _ in range(2):
+        limited.rarely.delay(1)
+    with pytest.raises(RateLimited):
+        limited.rarely.delay(1)
+    for _ in range(3):
+        limited.guarded.delay(ledger)
+    batch = batch_tasks.at_most_two.delay_many(
+        [((batch_tasks.Step(ledger, str(number % 3)),), {}) for number in range(20)]
+    )
+    for handle in (*held, *batch, newest[-1]):
+        handle.get(timeout=20)
+    wait_for(lambda: ticks.exists() and len(ticks.read_text().splitlines()) >= 2, 20)
+    admin = Inspector(as_user(ADMIN))
+    admin.pause_task(add.name)
+    blocked = [add.delay(1, number) for number in range(3)]
+    wait_for(lambda: admin.queues(["default"])[0].blocked == 3)
+    assert blocked[0].cancel()
+    assert admin.paused_tasks() == [add.name]
+    assert run("taskq_status").code == run("taskq_periodic", "list").code == 0
+    admin.resume_task(add.name)
+    assert blocked[1].get(timeout=10) == 2
     assert process.terminate() == 0
     assert refusals() == []
 
