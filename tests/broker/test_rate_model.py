@@ -42,26 +42,32 @@ class Plan:
     tolerance: int
     next: int | None = None
     shift: int = 0
-    floor: int = 0
-    last: int = 0
+    last: int | None = None
     starts: list[int] = field(default_factory=list)
 
     def meet(self, slot: int | None, now: int) -> tuple[int | None, int]:
         """When it may start (None: now), and its slot."""
-        virtual, shift, floor = now - self.shift, self.shift, self.floor
-        late = 0 if slot is None else virtual - slot
-        if self.next is None or slot is None or slot < floor or (late > self.tolerance and slot < self.last):
+        virtual, shift = now - self.shift, self.shift
+        if self.next is None or slot is None:
             known = self.next or 0
-            slot, following = max(virtual, known - self.lead), max(virtual, known) + self.interval
-            floor = slot if self.next is None else floor
-            self.next, self.floor = following, floor
+            slot, self.next = max(virtual, known - self.lead), max(virtual, known) + self.interval
+            self.last = slot - self.interval if self.last is None else self.last
+        last = slot - self.interval if self.last is None else self.last
+        due, late = slot + shift, virtual - slot
+        if slot < last + self.interval - self.lead or (late > self.tolerance and slot < last):
+            due = last + self.interval + shift
+            shift = max(due, now - self.tolerance) - last
         elif late > self.tolerance:
-            shift, floor = shift + late - self.tolerance, slot
-        if slot + shift > now:
-            return slot + shift, slot
-        self.shift, self.floor, self.last = shift, floor, max(self.last, slot)
+            shift += late - self.tolerance
+        if due > now:
+            return due, slot
+        self.shift, self.last = shift, max(last, slot)
         self.starts.append(now)
         return None, slot
+
+    def forget(self) -> None:
+        """Somebody deletes its key."""
+        self.next, self.shift, self.last = None, 0, None
 
 
 def most_within(moments: list[int], span: int) -> int:
@@ -71,14 +77,19 @@ def most_within(moments: list[int], span: int) -> int:
 rates = st.builds(Rate, st.integers(1, 20), st.sampled_from([0.5, 1.0, 10.0, 60.0]))
 # Which of the messages that are due is met, and how long after the last one, in hundredths of the rate's span.
 meetings = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=5, max_size=80)
+forgotten = st.sets(st.integers(0, 80), max_size=2)  # before which of these meetings the plan's key is deleted
 
 
 @settings(
     max_examples=EXAMPLES or 40, derandomize=not EXAMPLES, database=None, deadline=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
-@given(rate=rates, burst=st.sampled_from([1, 1, 1, 3]), count=st.integers(1, 30), meetings=meetings)
-def check(broker: Broker, rate: Rate, burst: int, count: int, meetings: list[tuple[int, int]]) -> None:
+@given(
+    rate=rates, burst=st.sampled_from([1, 1, 1, 3]), count=st.integers(1, 30), meetings=meetings, forgotten=forgotten
+)
+def check(
+    broker: Broker, rate: Rate, burst: int, count: int, meetings: list[tuple[int, int]], forgotten: set[int]
+) -> None:
     run = broker.connections.execute
     run("DEL", "{model}:rate:m")
     _, name, interval, lead, tolerance = rate_gate("m", rate, burst)
@@ -94,10 +105,14 @@ def check(broker: Broker, rate: Rate, burst: int, count: int, meetings: list[tup
         assert (int(due) if due else None) == expected
         if expected is not None:
             assert int(text) == slot_now
+            assert slot in (None, slot_now)  # whoever has a slot is never sent to the end of the line
             waiting.append((expected, slot_now))
 
-    for pick, later in meetings:
+    for number, (pick, later) in enumerate(meetings):
         now += later * span // 100
+        if number in forgotten:
+            run("DEL", "{model}:rate:m")
+            plan.forget()
         ready = [position for position, (due, _) in enumerate(waiting) if due <= now]
         if ready:
             meet(ready[pick % len(ready)])
@@ -108,7 +123,7 @@ def check(broker: Broker, rate: Rate, burst: int, count: int, meetings: list[tup
         looked += 1
         assert looked <= 40 * count
     assert len(plan.starts) == count
-    assert most_within(plan.starts, span) <= rate.count + burst - 1
+    assert most_within(plan.starts, span) <= (rate.count + burst - 1) * (1 + len(forgotten))
 
 
 def test_the_plan_is_kept_whatever_happens(broker: Broker) -> None:

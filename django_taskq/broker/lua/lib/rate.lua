@@ -3,26 +3,30 @@
 -- passed would be due at once. So a slot that is met late by more than `tolerance` moves the whole plan (`shift`) by the
 -- rest of the delay: it is as if time had stood still, and order and distances stay. Every start is then within
 -- `tolerance` after a moment of its own, and these moments keep their distance; `interval` is so much longer than the
--- limit asks for that n + 1 starts never fit into a window of n (rates.py). A message that comes out of order
--- (its slot is before the last that was used, or before the plan was moved) cannot move the plan: it gets a new slot.
--- State of a limit, in us: n next slot, s shift, f slots before this are void, l last slot used.
+-- limit asks for that n + 1 starts never fit into a window of n (rates.py). A message that others have passed (they were
+-- due by the plan as it was, it by the plan as it is now) or whose slot belongs to a plan that was forgotten goes next:
+-- one interval after the last start, and the plan moves by an interval.
+-- State of a limit, in us: n next slot, s shift, l last slot used.
 local function plan(gate, slot, now)
   local _, name, interval, lead, tolerance = unpack(gate)
   local key = NS .. 'rate:' .. name
-  local known = redis.call('HMGET', key, 'n', 's', 'f', 'l')
+  local known = redis.call('HMGET', key, 'n', 's', 'l')
   local rate = {key = key, next = tonumber(known[1]), shift = tonumber(known[2] or nil) or 0}
-  rate.floor, rate.last = tonumber(known[3] or nil), tonumber(known[4] or nil) or 0
+  rate.last, rate.slot = tonumber(known[3] or nil), slot
   local virtual = now - rate.shift
-  local late = slot and virtual - slot
-  if not rate.next or not slot or slot < rate.floor or late > tolerance and slot < rate.last then
+  if not rate.next or not slot then
     rate.slot, rate.next = gcra(rate.next or 0, virtual, interval, lead)
-    rate.floor = rate.floor or rate.slot -- slots of a plan that is forgotten
     rate.reserved = true
-  else
-    rate.slot = slot
-    if late > tolerance then rate.shift, rate.floor = rate.shift + late - tolerance, slot end
   end
+  rate.last = rate.last or rate.slot - interval
   rate.due = rate.slot + rate.shift
+  local late = virtual - rate.slot
+  if rate.slot < rate.last + interval - lead or late > tolerance and rate.slot < rate.last then
+    rate.due = rate.last + interval + rate.shift
+    rate.shift = math.max(rate.due, now - tolerance) - rate.last
+  elseif late > tolerance then
+    rate.shift = rate.shift + late - tolerance
+  end
   return rate
 end
 
@@ -44,10 +48,9 @@ local function wait_for_slots(gates, fields, now)
   end
   if #rates == 0 then return nil end
   for position, rate in ipairs(rates) do
-    if rate.reserved then redis.call('HSET', rate.key, 'n', number(rate.next), 'f', number(rate.floor)) end
+    if rate.reserved then redis.call('HSET', rate.key, 'n', number(rate.next), 'l', number(rate.last)) end
     if due <= now then
-      rate.last = math.max(rate.last, rate.slot)
-      redis.call('HSET', rate.key, 's', number(rate.shift), 'f', number(rate.floor), 'l', number(rate.last))
+      redis.call('HSET', rate.key, 's', number(rate.shift), 'l', number(math.max(rate.last, rate.slot)))
     end
     keep(rate, now)
     slots[position] = number(rate.slot)
