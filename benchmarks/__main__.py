@@ -26,6 +26,7 @@ NAMES = (
     "outbox",
     "scheduled",
     "coroutines",
+    "limited",
     "rest",
     "metrics",
     "backlog",

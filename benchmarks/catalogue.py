@@ -10,6 +10,7 @@ from benchmarks.drain import drain
 from benchmarks.figures import Figure
 from benchmarks.growth import growth
 from benchmarks.latency import latency
+from benchmarks.limited import limited
 from benchmarks.metered import metered
 from benchmarks.outbox import outbox
 from benchmarks.pages import pages
@@ -25,6 +26,7 @@ BENCHMARKS: dict[str, Callable[[Bench, Scale], Iterator[list[Figure]]]] = {
     "outbox": outbox,
     "scheduled": scheduled,
     "coroutines": coroutines,
+    "limited": limited,
     "rest": rest,
     "metrics": metered,
     "backlog": backlog,

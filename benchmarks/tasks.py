@@ -19,6 +19,12 @@ def first_line(**_: str) -> float:
     return time.monotonic()
 
 
+@task(rate_limit="100/s")
+def hundred_a_second() -> float:
+    """As `first_line`, in a limit."""
+    return time.monotonic()
+
+
 @task
 async def nap(seconds: float) -> None:
     """Waits as for somebody else's server."""
