@@ -90,7 +90,7 @@ MEDIA_URL = "media/"
 # The sample tasks use this queue; the demo's worker is started with this many threads and, unless 0, this metrics port.
 QUEUE_NAME = os.environ.get("QUEUE_NAME", "default")
 WORKER_CONCURRENCY = int(os.environ.get("WORKER_CONCURRENCY", "8"))
-METRICS_PORT = int(os.environ.get("METRICS_PORT", "2112") or 0)
+METRICS_PORT = int(os.environ.get("METRICS_PORT", "2112") or 0) if METERED else 0
 
 # How often the sample tasks fail on purpose, 0 to 1.
 EMAIL_FAILURE_RATE = float(os.environ.get("EMAIL_FAILURE_RATE", "0.05"))

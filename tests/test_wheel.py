@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import textwrap
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -105,18 +107,22 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter
 
 
-def test_a_project_that_installs_it_runs_a_task(python: Path, redis_server: RedisServer, tmp_path: Path) -> None:
+def project(directory: Path) -> Path:
+    """The files of PROJECT, written."""
     for name, text in PROJECT.items():
-        path = tmp_path / "project" / name
+        path = directory / "project" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
+    return directory / "project"
+
+
+def test_a_project_that_installs_it_runs_a_task(python: Path, redis_server: RedisServer, tmp_path: Path) -> None:
+    site = project(tmp_path)
     environment = {"REDIS_URL": redis_server.url, "PATH": os.environ["PATH"], "HOME": str(tmp_path)}
 
     def manage(*words: str) -> str:
         command = [str(python), "manage.py", *words]
-        done = subprocess.run(
-            command, cwd=tmp_path / "project", env=environment, capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -142,3 +148,75 @@ def test_a_project_that_installs_it_runs_a_task(python: Path, redis_server: Redi
     )
     assert id in page
     assert "shop.tasks.add" in page
+
+
+# What an extra is for: code that works once it is installed.
+EXTRAS = {
+    "metrics": "import django_prometheus, django_taskq.metrics.exporter",
+    "embedded": "from shop.tasks import add; add.delay(1, 2)",  # its REDIS_URL is embedded://, and PATH is empty
+    "otel": "import opentelemetry.sdk, django_taskq.middleware.tracing",
+    "sentry": "import sentry_sdk, django_taskq.middleware.sentry",
+    "json-logs": "import pythonjsonlogger.json",
+    "encryption": "from django_taskq.core import sealing; import cryptography.hazmat.primitives.ciphers.aead",
+    "cron": "from django_taskq import Cron; Cron('30 6 * * MON-FRI')",
+    "watch": "import django_taskq.management.live.view",
+}
+FOR_THIS_CHECKOUT = {"demo", "test", "browser", "apps", "docs", "dev"}
+
+
+def test_every_extra_is_tried() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS) == set(extras) - FOR_THIS_CHECKOUT
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_an_extra_brings_what_its_feature_needs(extra: str, wheel: Path, python: Path, tmp_path: Path) -> None:
+    install(python, f"{wheel}[{extra}]")
+    environment = {"REDIS_URL": "embedded://", "PATH": "", "HOME": str(tmp_path)}
+    command = [str(python), "manage.py", "shell", "--verbosity", "0", "-c", EXTRAS[extra]]
+    done = subprocess.run(command, cwd=project(tmp_path), env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_pytest_plugin_is_there_once_the_wheel_is_installed(python: Path, tmp_path: Path) -> None:
+    install(python, "pytest>=8.3", "pytest-django>=4.14")
+    site = project(tmp_path)
+    (site / "test_add.py").write_text(
+        "from shop.tasks import add\n\n"
+        "def test_add(taskq):\n"
+        "    add.delay(2, 3)\n"
+        "    taskq.assert_enqueued(add, args=(2, 3), count=1)\n"
+        "    assert [handle.get() for handle in taskq.run_enqueued()] == [5]\n"
+    )
+    environment = {"REDIS_URL": "redis://127.0.0.1:1", "PATH": "", "DJANGO_SETTINGS_MODULE": "site_settings"}
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_add.py"]
+    done = subprocess.run(command, cwd=site, env=environment, capture_output=True, text=True, timeout=60)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_sdist_has_what_its_tests_need(python: Path, tmp_path: Path) -> None:
+    install(python, "build>=1.2")
+    command = [str(python), "-m", "build", "--sdist", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    [archive] = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        files.extractall(tmp_path, filter="data")
+    [source] = tmp_path.glob("django_taskq_redis-*/")
+    for directory in ("benchmarks", "deploy", "django_taskq", "docs", "testproject", "tests"):
+        assert names(source / directory) == names(ROOT / directory)
+    tests = ["tests/core", "tests/tasks", "tests/test_docs.py", "tests/test_matrix.py", "tests/typing"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *tests], cwd=source, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def names(directory: Path) -> set[str]:
+    """Of the files below a directory, without what Python and tools leave there."""
+    found = (path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    return {path.as_posix() for path in found if "__pycache__" not in path.parts and not path.name.startswith(".")}
+
+
+def install(python: Path, *requirements: str) -> None:
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    subprocess.run(command, check=True, timeout=400)

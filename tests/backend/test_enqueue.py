@@ -147,7 +147,7 @@ def test_options_of_a_backend_come_first_and_travel_with_the_call(broker: Broker
     assert found.message.options == {"max_retries": 7}
 
 
-def test_the_checks_find_what_is_wrong_with_an_entry_of_tasks(settings: SettingsWrapper) -> None:
+def test_the_checks_find_what_is_wrong_with_an_entry_of_tasks(db: None, settings: SettingsWrapper) -> None:
     def problems() -> list[str]:
         return [message.msg for message in run_checks() if message.id == "django_taskq.E008"]
 

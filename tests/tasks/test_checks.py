@@ -33,7 +33,7 @@ def test_good_settings_pass() -> None:
     assert problems(TASKQ={"BROKER": "embedded://", "QUEUES": {"mail": {}}, "TASK_DEFAULTS": {"max_retries": 1}}) == []
 
 
-def test_the_checks_are_registered() -> None:
+def test_the_checks_are_registered(db: None) -> None:
     with (
         override_settings(TASKQ={"BROKR": "redis://"}),
         pytest.raises(SystemCheckError, match=r"taskq\.E001.*'BROKER'"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, assert_type
 
-from django_taskq import BatchCall, Exponential, TaskContext, TaskHandle, get_task, task
+from django_taskq import BatchCall, Breaker, Cron, Every, Exponential, TaskContext, TaskHandle, get_task, task
 from django_taskq.task import AsyncTask, Task, TaskCall
 
 
@@ -71,6 +71,38 @@ async def apush(calls: list[BatchCall[int]]) -> list[str]:
     return [str(call.item) for call in calls]
 
 
+@task(cron="*/5 * * * *", every=timedelta(hours=1))
+def tidy() -> int:
+    return 0
+
+
+@task(
+    cron=[Cron("30 6 * * MON-FRI", timezone="Europe/Berlin", args=("sales",)), Cron("0 7 1 * *", name="month")],
+    every=Every(60, jitter=5),
+    expires=50,
+)
+async def send_report(kind: str = "month") -> None: ...
+
+
+@task(
+    rate_limit="100/m",
+    rate_limit_key="user:{user_id}",
+    rate_limit_burst=3,
+    rate_limit_mode="refuse",
+    max_concurrency=1,
+    concurrency_key=lambda user_id, **_: user_id % 10,
+    on_conflict="replace",
+    fair_key="{user_id}",
+    circuit_breaker=Breaker("crm", failures=5, within=60, cooldown=timedelta(seconds=30)),
+    deadline=3600,
+    outbox=True,
+    api=True,
+    row_gone="discard",
+)
+def push_user(user_id: int) -> str:
+    return str(user_id)
+
+
 # --- what a task is ---------------------------------------------------------------------------------------------------
 
 welcome_task: Task[..., str] = welcome
@@ -98,7 +130,15 @@ assert_type(push.delay(7).get(), str)
 assert_type(push.using(priority=3).delay(7).get(), str)
 assert_type(push(7), str)
 assert_type(apush.delay(7).get(), str)
+assert_type(tidy.delay().get(), int)
+assert_type(tidy(), int)
+assert_type(send_report.delay("sales"), TaskHandle[None])
+assert_type(push_user.using(deadline=timedelta(hours=1), inherit_deadline=True, enqueue_timeout=2).delay(7).get(), str)
+assert_type(push_user.using(database="billing").delay_on_commit(7), TaskHandle[str])
+assert_type(push_user.using(idempotency_key="k", idempotency_ttl=60, record="all", hard_timeout=9).delay(7).get(), str)
 assert_type(welcome.delay(7).created, bool)
+status: str = welcome.delay(7).status
+assert_type(welcome.delay(7).refresh(), None)
 assert_type(welcome.delay(7).id, str)
 assert_type(welcome.delay(7).cancel(), bool | None)
 
@@ -109,6 +149,13 @@ async def in_a_coroutine() -> None:
     assert_type(await fetch("u"), bytes)
     assert_type(await ainformed(7), str)
     assert_type(await welcome.using(priority=1).adelay(7), TaskHandle[str])
+    assert_type(await send_report(), None)
+    assert_type(await push.adelay(7), TaskHandle[str])
+    assert_type(await (await welcome.adelay(7)).acancel(), bool | None)
+    with Breaker("crm", failures=5, within=60, cooldown=30):
+        pass
+    async with Breaker("crm", failures=5, within=60, cooldown=30):
+        pass
     await welcome.adelay("7")
     # E: [arg-type]
 
@@ -150,6 +197,12 @@ record_visits.delay("/")
 # E: Argument 1 to "delay" of "Sender" has incompatible type "str"; expected "Visit"
 push.delay(7, 8)
 # E: Too many arguments
+tidy.delay(1)
+# E: Too many arguments
+send_report.delay(1)
+# E: [arg-type]
+push_user.delay("7")
+# E: [arg-type]
 text: int = welcome.delay(7).get()
 # E: Incompatible types in assignment (expression has type "str"
 
@@ -167,3 +220,23 @@ task(max_retry=3)
 # E: [call-overload]
 task(timeout="1")
 # E: [call-overload]
+task(cron=5)
+# E: [call-overload]
+task(rate_limit=100)
+# E: [call-overload]
+task(rate_limit_mode="drop")
+# E: [call-overload]
+task(on_conflict="refuse")
+# E: [call-overload]
+task(circuit_breaker="crm")
+# E: [call-overload]
+task(outbox="yes")
+# E: [call-overload]
+task(database="default")
+# E: [call-overload]
+push_user.using(rate_limit="1/s")
+# E: Unexpected keyword argument "rate_limit"
+push_user.using(outbox=False)
+# E: Unexpected keyword argument "outbox"
+push_user.using(deadline="soon")
+# E: [arg-type]
