@@ -22,7 +22,8 @@ DECLARED = (
     tasks.charge, tasks.decline, tasks.give_up, tasks.forgotten, tasks.odd, tasks.log_in, tasks.together,
     tasks.by_outbox, tasks.plain,
 )  # fmt: skip
-TASKS = [registry._tasks.pop(task.name) for task in DECLARED]
+NAMES = [*(task.name for task in DECLARED), tasks.of_framework.module_path]
+TASKS = [registry._tasks.pop(name) for name in NAMES]
 K1, K2 = new_key(), new_key()
 
 

@@ -6,6 +6,8 @@ import logging
 from datetime import date
 
 from django_taskq import BatchCall, Discard, current_task, task
+from django_taskq.backend import taskq_options
+from tests.backend.api import task as framework_task
 
 SECRET = "4111-1111-1111-1111"
 
@@ -62,3 +64,11 @@ def by_outbox(number: str) -> str:
 @task
 def plain(text: str) -> str:
     return text
+
+
+@framework_task
+@taskq_options(encrypt=True, max_retries=0)
+def of_framework(number: str, *, fails: bool = False) -> str:
+    if fails:
+        raise ValueError(number)
+    return number

@@ -71,6 +71,7 @@ PLAIN = {  # what Python calls without a script
         "hget",
         "hgetall",
         "hmget",
+        "hscan",
         "sadd",
         "smembers",
         "sscan",
@@ -258,6 +259,7 @@ def test_all_that_the_admin_and_the_commands_do(
     run("taskq_queue", "pause", "default")
     for delay in (None, 3600):
         add.using(run_after=delay).delay(1, 2)
+    assert run("taskq_encryption", "usage").code == 0
     run("taskq_queue", "purge", "default", "--yes")
     run("taskq_queue", "resume", "default")
     process = as_worker()
