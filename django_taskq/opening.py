@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,27 +26,28 @@ Row = TypeVar("Row", bound=TaskResult | DeadTask)
 
 
 class Opener:
-    """Opens what belongs to one run of one task. Without `may` everything stays a placeholder."""
+    """Opens what belongs to one run of one task. Without `may` everything stays a placeholder; `redact`: secrets."""
 
-    def __init__(self, id: bytes, task: str, run: int, *, may: bool = True) -> None:
+    def __init__(self, id: bytes, task: str, run: int, *, may: bool = True, redact: bool = True) -> None:
         self._id, self._task, self._run, self._may = id, task, run, may
+        self._shown: Callable[[bytes], bytes] = redact_json if redact else bytes
 
     def text(self, kind: str, text: str) -> str:
         """The plain text, as it is where it is not sealed; or a placeholder, which says why."""
         if not is_sealed(text):
             return text
         try:
-            return self._open(kind, text).decode("utf-8", "replace")
+            return self._open(kind, text).decode("utf-8", "replace").replace("\x00", "\\x00")  # as in plain rows
         except Undecryptable as error:
             return placeholder(text, error if self._may else None)
 
     def json(self, kind: str, raw: bytes | str) -> str:
         """The same for a JSON value; secrets hidden."""
-        text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+        text = _str(raw)
         if not is_sealed_json(text):
             return text
         try:
-            return redact_json(self._open(kind, from_json(text))).decode("utf-8", "replace")
+            return _str(self._shown(self._open(kind, from_json(text))))
         except Undecryptable as error:
             return json.dumps(placeholder(from_json(text), error if self._may else None))
 
@@ -56,8 +58,8 @@ class Opener:
         try:
             if not self._may:
                 raise Undecryptable
-            opened = opened_call(self._id, self._task, args, kwargs)
-            return _str(redact_json(opened[0])), _str(redact_json(opened[1]))
+            first, second = opened_call(self._id, self._task, args, kwargs)
+            return _str(self._shown(first)), _str(self._shown(second))
         except Undecryptable as error:
             shown = json.dumps(placeholder(from_json(args), error if self._may else None))
             return shown, shown
@@ -90,11 +92,12 @@ def hidden(text: str) -> str:
     return placeholder(text) if is_sealed(text) else text
 
 
-def shown_row(row: Row, *, may: bool) -> Row:
+def shown_row(row: Row, *, may: bool, redact: bool = True) -> Row:
     """A row as somebody sees it who `may` see arguments or not; itself, if it is plain. Not to be saved."""
     if not is_sealed_json(row.args):
         return row
-    opener = Opener((row.task_id if isinstance(row, DeadTask) else row.id).bytes, row.task, row.run, may=may)
+    id = row.task_id if isinstance(row, DeadTask) else row.id
+    opener = Opener(id.bytes, row.task, row.run, may=may, redact=redact)
     opened = copy.copy(row)
     opened.args, opened.kwargs = opener.call(row.args, row.kwargs)
     for name in TEXTS:
@@ -106,11 +109,11 @@ def shown_row(row: Row, *, may: bool) -> Row:
     return opened
 
 
-def shown_outcome(outcome: Outcome, *, may: bool) -> Outcome:
+def shown_outcome(outcome: Outcome, *, may: bool, redact: bool = True) -> Outcome:
     """The same for an outcome in Redis."""
     if not is_sealed_json(outcome.args):
         return outcome
-    opener = Opener(outcome.id, outcome.task, outcome.run, may=may)
+    opener = Opener(outcome.id, outcome.task, outcome.run, may=may, redact=redact)
     args, kwargs = opener.call(outcome.args, outcome.kwargs)
     return msgspec.structs.replace(
         outcome, args=args.encode(), kwargs=kwargs.encode(), history=_history(opener, outcome.history),
@@ -119,11 +122,11 @@ def shown_outcome(outcome: Outcome, *, may: bool) -> Outcome:
     )  # fmt: skip
 
 
-def shown_message(message: Message, *, may: bool) -> Message:
+def shown_message(message: Message, *, may: bool, redact: bool = True) -> Message:
     """The same for what has not ended."""
     if not is_sealed_json(message.args):
         return message
-    opener = Opener(message.id, message.task, message.run, may=may)
+    opener = Opener(message.id, message.task, message.run, may=may, redact=redact)
     args, kwargs = opener.call(message.args, message.kwargs)
     return msgspec.structs.replace(
         message, args=args.encode(), kwargs=kwargs.encode(), history=_history(opener, message.history)
@@ -131,7 +134,7 @@ def shown_message(message: Message, *, may: bool) -> Message:
 
 
 def opened_end(ending: Outcome | TaskResult, *, succeeded: bool, encrypts: bool) -> Outcome | TaskResult:
-    """How a run ended, for whoever waits for it; where an error cannot be opened, a placeholder says why.
+    """How a run ended, whole, for whoever waits for it; where an error cannot be opened, a placeholder says why.
 
     Raises KeyMissing, and Undecryptable for a result that was altered, or that came plain from Redis where the task
     `encrypts`.
@@ -142,10 +145,10 @@ def opened_end(ending: Outcome | TaskResult, *, succeeded: bool, encrypts: bool)
         return ending
     opened: Outcome | TaskResult
     if isinstance(ending, Outcome):
-        opened = shown_outcome(ending, may=True)
+        opened = shown_outcome(ending, may=True, redact=False)
         opened.result = _result(ending.id, ending) if succeeded else None
     else:
-        opened = shown_row(ending, may=True)
+        opened = shown_row(ending, may=True, redact=False)
         result = _result(ending.pk.bytes, ending) if succeeded else None
         opened.result = None if result is None else result.decode()
     return opened

@@ -98,7 +98,7 @@ def moment(seconds: float | None) -> dt.datetime | None:
 
 def of_message(message: Message, queue: str, priority: int, state: State) -> Known:
     """A task that has not ended. An attempt under way is not counted yet: see `Known.start`."""
-    message = shown_message(message, may=True)
+    message = shown_message(message, may=True, redact=False)
     last = [each for each in message.history if each.worker]
     return Known(
         id_to_str(message.id), message.task, queue, priority, state, Origin.decode(message.origin),
