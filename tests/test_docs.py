@@ -7,6 +7,7 @@ import inspect
 import re
 import shlex
 import sys
+import tomllib
 from argparse import Action
 from collections.abc import Iterator
 from dataclasses import fields as dataclass_fields
@@ -20,7 +21,7 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from django_taskq import Exponential, exceptions, get_task, registry, signals
+from django_taskq import Exponential, exceptions, get_task, redaction, registry, signals
 from django_taskq.api.routes import ROUTES
 from django_taskq.broker.keys import Keys
 from django_taskq.broker.scripts import ALL, ENQUEUE
@@ -318,6 +319,25 @@ def test_the_guides_name_only_what_there_is(page):
     for line in re.findall(r"`(?:manage\.py )?(taskq_\w+) ([^`]*)`", text):
         own = {action.option_strings[0] for action in own_options(load_command_class("django_taskq", line[0]))}
         assert set(re.findall(r"--[\w-]+", line[1])) <= own, line
+
+
+# --- security.md, extras ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["admin.md", "security.md"])
+def test_the_words_that_are_redacted_are_listed(name):
+    text = " ".join(text_of(name).split())
+    [words] = re.findall(r"contain(?:s one of)? the words ([\w, ]+) or card", text)
+    listed = {*words.replace("api_key", "api[^a-z]*key").split(", "), "card"}
+    [known] = re.findall(r"\(\?:([^)]+)\)s\?", redaction._SECRET.__self__.pattern)
+    assert listed == set(known.split("|"))
+
+
+def test_every_extra_for_users_is_named_in_the_pages():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for extra in set(extras) - {"apps", "browser", "demo", "dev", "docs", "manifests", "serve", "test"}:
+        assert f"[{extra}]" in text or f"extra `{extra}`" in text, extra
 
 
 # --- all pages -------------------------------------------------------------------------------------------------------
