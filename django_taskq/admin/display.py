@@ -69,9 +69,8 @@ def moment(value: dt.datetime | None, *, milliseconds: bool = False, short: bool
         return EMPTY
     aware = value if timezone.is_aware(value) else timezone.make_aware(value)
     local, utc = timezone.localtime(aware), aware.astimezone(dt.UTC)
-    text = (
-        f"{local:%m-%d %H:%M:%S}" if short and local.year == timezone.localtime().year else f"{local:%Y-%m-%d %H:%M:%S}"
-    )
+    this_year = timezone.localtime(dt.datetime.now(dt.UTC)).year  # with USE_TZ and without
+    text = f"{local:%m-%d %H:%M:%S}" if short and local.year == this_year else f"{local:%Y-%m-%d %H:%M:%S}"
     if milliseconds:
         text += f".{local.microsecond // 1000:03d}"
     title = f"{utc:%Y-%m-%d %H:%M:%S}.{utc.microsecond // 1000:03d} UTC"

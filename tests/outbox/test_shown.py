@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -19,6 +21,9 @@ from django_taskq.relay import Relay
 from tests.commands.conftest import run
 from tests.outbox.conftest import age
 from tests.outbox.tasks import add, note
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
 
 
 def refuse(handle: Any) -> None:
@@ -91,6 +96,17 @@ def test_the_list_and_the_page_of_an_entry(outbox_broker: Broker, admin_client: 
     assert "&lt;script&gt;" in page
     assert "<script>&quot;" not in page
     assert admin_client.post(f"{LIST}{OutboxEntry.objects.get(task_id=bad.id).pk}/delete/").status_code == 403
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_the_time_of_an_entry_is_right_in_every_time_zone(
+    outbox_broker: Broker, admin_client: Client, settings: SettingsWrapper, use_tz: bool
+) -> None:
+    settings.TIME_ZONE, settings.USE_TZ = "Asia/Tokyo", use_tz
+    add.delay(1)
+    for address in (LIST, f"{LIST}{OutboxEntry.objects.get().pk}/change/"):
+        [shown] = re.findall(r'<time class="tq-time" datetime="([^"]+)"', admin_client.get(address).content.decode())
+        assert abs(dt.datetime.fromisoformat(shown) - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=30)
 
 
 def test_arguments_need_their_permission(outbox_broker: Broker, staff: Callable[..., Client]) -> None:
