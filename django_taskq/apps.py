@@ -13,7 +13,7 @@ class DjangoTaskqConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from django_taskq import backend, checks, producer, worker_hint  # noqa: F401  (importing checks registers them)
+        from django_taskq import backend, checks, producer, project_checks, worker_hint  # noqa: F401  (checks register)
         from django_taskq.middleware import around_sending, headers_for
 
         backend.start()

@@ -131,7 +131,10 @@ def test_every_command_and_its_options_are_listed():
 
 
 def test_every_system_check_is_listed():
-    code = "".join((PACKAGE / path).read_text() for path in ("checks.py", "broker/health.py", "backend/base.py"))
+    code = "".join(
+        (PACKAGE / path).read_text()
+        for path in ("checks.py", "project_checks.py", "broker/health.py", "backend/base.py")
+    )
     ids = set(re.findall(r'"(?:django_taskq\.)?([EW]\d{3})"', code))
     assert set(re.findall(r"`django_taskq\.([EW]\d{3})`", section("configuration.md", "System checks"))) == ids
 

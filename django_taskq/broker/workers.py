@@ -70,6 +70,11 @@ class Workers:
         replies = self.connections.execute("ZRANGE", self.keys.workers, 0, -1, "WITHSCORES")
         return {worker.decode(): int(float(beats)) for worker, beats in zip(replies[::2], replies[1::2], strict=True)}
 
+    def queues_of(self, workers: Sequence[str]) -> set[str]:
+        """The queues that any of these serves, as far as the register knows."""
+        replies = self.connections.pipeline([("HGET", self.keys.worker(worker), "queues") for worker in workers])
+        return {queue for reply in replies if reply for queue in reply.decode().split(",")}
+
     def declare_dead(self, worker: str, beats: int | None, running: Iterable[bytes] | None = None) -> bool:
         """From now on its claims and beats are refused. False: it has beaten since `beats`, or is unknown.
 

@@ -113,6 +113,14 @@ class CallCodec:
                 return InvalidArguments(f"{self.task}: {label} ({type(value).__name__}): {problem}. {_ADVICE}")
         return InvalidArguments(f"{self.task}: the arguments cannot be encoded as JSON: {error}. {_ADVICE}")
 
+    def lost(self, name: str, value: Any) -> str | None:
+        """What the trip through JSON would do to a value of a named parameter, in words; None if nothing."""
+        converter = self.parameters.named[name]
+        try:
+            return converter.lost(name, value, converter.decode(_encode(value)))
+        except Exception as error:  # noqa: BLE001  (a value's own conversion may raise anything)
+            return f"{name} ({type(value).__name__}) cannot be sent: {error}"
+
     # --- calls, on the worker's side ----------------------------------------------------------------------------------
 
     def bind(self, args: bytes, kwargs: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
