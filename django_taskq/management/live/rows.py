@@ -10,6 +10,7 @@ from rich.text import Text
 from django_taskq.broker.inspector import Progress, RunningTask, WorkerState
 from django_taskq.management.live.glimpse import Glimpse, Rate, Rates
 from django_taskq.management.table import span
+from django_taskq.opening import hidden
 
 BAR = 20  # characters
 LONGEST = 120
@@ -92,7 +93,7 @@ def of_failures(now: Glimpse) -> Iterator[Row]:
     """The newest dead letters."""
     for row in now.failures or []:
         ago = span(now.seen.now - row.failed_at.timestamp())
-        error = f"{row.error_class.rpartition('.')[2]}: {row.error_message}".strip(": ")
+        error = f"{row.error_class.rpartition('.')[2]}: {hidden(row.error_message)}".strip(": ")
         yield Row(
             str(row.pk),
             (
