@@ -143,13 +143,12 @@ class Deliveries:
         names = [*self._claim_head, *(name for queue in queues for name in self.keys.queue(queue))]
         return (len(names), *names, self.worker), queues
 
-    def get_up(self, connection: redis.Connection, woken: bytes | None) -> None:
-        """This worker sleeps no more; the token that woke it goes back to its list. Raises redis-py's errors."""
-        commands: list[tuple[Any, ...]] = [
-            ("ZREM", self.keys.queue(queue).sleepers, self.worker) for queue in self.queues
-        ]
-        if woken is not None:
-            commands += [("RPUSH", woken, ""), ("PEXPIRE", woken, WAKE_MS)]
+    def get_up(self, connection: redis.Connection) -> None:
+        """This worker sleeps no more. Others look for themselves: it may have been woken for a task, or the only one
+        that knew when the next is due. Raises redis-py's errors."""
+        commands: list[tuple[Any, ...]] = []
+        for sleepers, wake in ((keys.sleepers, keys.wake) for keys in map(self.keys.queue, self.queues)):
+            commands += [("ZREM", sleepers, self.worker), ("RPUSH", wake, ""), ("PEXPIRE", wake, WAKE_MS)]
         connection.send_packed_command(connection.pack_commands(commands))
         for _ in commands:
             connection.read_response()

@@ -55,7 +55,6 @@ class Claimer:
         self._sleeper = Sleeper(connections, deliveries.wake_keys)
         self._connection: redis.Connection | None = None
         self._asleep = self._full = False
-        self._woken: bytes | None = None  # the wake list that the last sleep ended by
         self._compare_at = self._full_since = 0.0  # monotonic seconds
         self._wake_read, self._wake_write = os.pipe()
         self.stopping = False
@@ -160,7 +159,7 @@ class Claimer:
         sent = time.monotonic()
         claim = self._deliveries.claim(connection, wanted, sent, lease_ms=lease, awake=not self._asleep)
         if claim.time:
-            self._asleep, self._woken = False, None
+            self._asleep = False
             self._clock.set(claim.time, sent, time.monotonic())
         for delivery in claim.deliveries:
             self._held.add(delivery)
@@ -229,7 +228,7 @@ class Claimer:
             seconds = min(seconds, claim.next_due - self._clock.now() + 0.0005)
         seconds = self._until_batch(seconds)
         if seconds > 0:
-            self._woken = self._sleeper.sleep(seconds, connection, self._wake_read)
+            self._sleeper.sleep(seconds, connection, self._wake_read)
 
     def _until_batch(self, seconds: float) -> float:
         """So many seconds, or fewer when a batch is to start sooner."""
@@ -237,10 +236,10 @@ class Claimer:
         return seconds if due is None else max(0.0, min(seconds, due - time.monotonic()))
 
     def _get_up(self) -> None:
-        """Sleeps no more; a token that woke this worker, which was told to stop or declared dead, is for another."""
+        """Sleeps no more: it was told to stop, or declared dead."""
         if self._asleep:
             try:
-                self._deliveries.get_up(self._connect(), self._woken)
+                self._deliveries.get_up(self._connect())
             except (TaskqError, redis.exceptions.RedisError, OSError) as error:
                 logger.debug("the sleeper's lease runs out by itself: %s", error)
 

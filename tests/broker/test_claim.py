@@ -290,17 +290,48 @@ def test_who_was_asleep_is_awake_again(shard: Shard, hand: Hand, hire: Hire) -> 
     assert shard.sleepers("default") == shard.sleepers("mail") == {b"w2"}
 
 
-def test_who_gets_up_for_good_leaves_the_token_that_woke_it_to_another(shard: Shard, hand: Hand, hire: Hire) -> None:
+def test_who_gets_up_for_good_wakes_another(shard: Shard, hand: Hand, hire: Hire) -> None:
+    """It may have been woken for a task, or the only one that knew when the next is due."""
     hand.sleep()
     hire("w2").sleep()
-    hand.deliveries.get_up(hand.connection, None)
-    assert (shard.sleepers("default"), shard.sleepers("mail"), shard.tokens()) == ({b"w2"}, {b"w2"}, 0)
+    shard.seed_waiting()
+    assert shard.take_token()
+    hand.deliveries.get_up(hand.connection)
+    assert shard.sleepers("default") == shard.sleepers("mail") == {b"w2"}
+    assert (shard.tokens("default"), shard.tokens("mail")) == (1, 1)
+    assert 0 < shard.redis("PTTL", shard.keys.queue("default").wake) <= 10_000
+
+
+def test_who_watched_for_a_due_task_and_got_another_wakes_a_new_watch(shard: Shard, hand: Hand, hire: Hire) -> None:
+    hire("w2").sleep()  # before the task is sent: it knows nothing
+    hand.sleep()
+    shard.seed_scheduled(delay=2_000)
+    assert shard.take_token()
+    assert hand.ask(lease_ms=5000, awake=False).next_due is not None
+    shard.seed_waiting()
+    assert shard.take_token()  # taken by the one that knows
+    assert len(hand.ask(1, awake=False).deliveries) == 1
+    assert shard.tokens() == 1
+
+
+def test_nobody_watches_for_what_is_due_when_all_have_woken(shard: Shard, hand: Hand, hire: Hire) -> None:
+    hire("w2").sleep()
+    shard.seed_scheduled(delay=HOUR)
+    assert shard.take_token()
     hand.sleep()
     shard.seed_waiting()
     assert shard.take_token()
-    hand.deliveries.get_up(hand.connection, shard.keys.queue("default").wake.encode())
-    assert shard.tokens() == 1
-    assert 0 < shard.redis("PTTL", shard.keys.queue("default").wake) <= 10_000
+    assert len(hand.ask(2, awake=False).deliveries) == 1
+    assert shard.tokens() == 0
+
+
+def test_a_token_that_was_left_is_kept_for_the_next_message(shard: Shard, hand: Hand) -> None:
+    hand.sleep()
+    shard.seed_waiting()
+    wake = shard.keys.queue("default").wake
+    shard.redis("PEXPIRE", wake, 50)
+    shard.seed_waiting()
+    assert shard.redis("PTTL", wake) > 5_000
 
 
 def test_a_sleeper_vanishes_with_its_lease(shard: Shard, hand: Hand) -> None:

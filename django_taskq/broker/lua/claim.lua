@@ -80,6 +80,9 @@ for offset = 0, queues - 1 do
   end
 end
 
+-- @include watch
+if #groups > 0 and ARGV[5] == '1' then pass_on_watch() end
+
 local next_due = -1
 if #groups == 0 then
   for position = 1, queues do

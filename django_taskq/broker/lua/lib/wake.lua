@@ -6,5 +6,5 @@ local function wake_sleepers(sleepers, wake, messages, now)
   if asleep == 0 then return end
   local missing = math.min(messages, asleep) - redis.call('LLEN', wake)
   for _ = 1, missing do redis.call('RPUSH', wake, '') end
-  if missing > 0 then redis.call('PEXPIRE', wake, 10000) end
+  redis.call('PEXPIRE', wake, 10000) -- older ones, too: somebody may be about to take them
 end
