@@ -92,8 +92,10 @@ def broker(taskq_settings: Settings) -> Broker:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """SQLite in a file instead of in memory: worker processes open it too."""
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SQLite in a file instead of in memory: worker processes open it too. Elsewhere a database for each of xdist's."""
     from django.db import connections
 
     connection = connections["default"]

@@ -161,7 +161,7 @@ EXTRAS = {
     "cron": "from django_taskq import Cron; Cron('30 6 * * MON-FRI')",
     "watch": "import django_taskq.management.live.view",
 }
-FOR_THIS_CHECKOUT = {"demo", "test", "browser", "apps", "docs", "dev"}
+FOR_THIS_CHECKOUT = {"demo", "serve", "test", "browser", "manifests", "apps", "docs", "dev"}
 
 
 def test_every_extra_is_tried() -> None:
