@@ -31,6 +31,8 @@ def migrated(postgres: PostgresServer, manage_env: dict[str, str]) -> PostgresSe
     env = {**manage_env, "DATABASE_URL": postgres.url}
     command = [sys.executable, str(ROOT / "manage.py"), "migrate", "--verbosity", "0"]
     subprocess.run(command, env={**env, "PATH": ""}, check=True, timeout=60)
+    with psycopg.connect(postgres.url) as connection:  # the cluster is the run's: others have left rows
+        connection.execute("TRUNCATE django_taskq_taskresult, django_taskq_deadtask")
     return postgres
 
 
