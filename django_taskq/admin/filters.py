@@ -131,7 +131,8 @@ class SinceFilter(SimpleListFilter):
         known: list[tuple[str, Any]] = [(value, title) for value, (title, _span) in self.SPANS.items()]
         value = self.value() or ""
         if value not in self.SPANS and (start := self._start()) is not None:
-            known.append((value, _("Since %(moment)s") % {"moment": f"{timezone.localtime(start):%Y-%m-%d %H:%M:%S}"}))
+            local = timezone.localtime(start) if timezone.is_aware(start) else start
+            known.append((value, _("Since %(moment)s") % {"moment": f"{local:%Y-%m-%d %H:%M:%S}"}))
         return known
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -16,6 +17,9 @@ from django_taskq.core.ids import new_id
 from django_taskq.models import TaskResult
 from tests.records.outcomes import NOW, failed, succeeded
 from tests.web.conftest import Allowed, only_dead, only_result, record
+
+if TYPE_CHECKING:
+    from pytest_django.fixtures import SettingsWrapper
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/django_taskq/taskresult/"
@@ -60,6 +64,13 @@ def test_filters(admin: Client, query: dict[str, str], found: set[str]) -> None:
     record(succeeded(task="shop.good", queue="mail"), failed(task="shop.bad"))
     TaskResult.objects.filter(task="shop.good").update(finished_at=timezone.now() - timedelta(minutes=1))
     assert listed(admin, **query) == found
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_a_list_since_a_moment_says_so(admin: Client, settings: SettingsWrapper, use_tz: bool) -> None:
+    settings.TIME_ZONE, settings.USE_TZ = "Asia/Tokyo", use_tz
+    page = admin.get("/admin/django_taskq/taskresult/", {"since": "@1767225600"})
+    assert "Since 2026-01-01 09:00:00" in page.content.decode()
 
 
 def test_an_id_is_found_exactly_and_whole(admin: Client) -> None:
