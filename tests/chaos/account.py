@@ -41,6 +41,7 @@ def finish(run: Run) -> Report:
     if gone and not forgets and "window" not in run.plan.constants:
         run.problems.append(f"{len(gone)} outcomes have vanished from the stream")
     run.problems += [f"left behind in a lane: the consumer {name}" for name in sorted(run.watcher.strays)]
+    run.problems += [f"more holders than places: {limit}" for limit in sorted(run.watcher.crowded)]
     run.problems += _left_behind(run)
     run.problems += [problem for problem, holds in run.expectations if not holds()]
     _note_points(run)  # only now: tasks may bring down their process until the end
@@ -57,7 +58,8 @@ def _nothing_left(run: Run, forgets: bool) -> bool:
             under_way = {id: place for id, place in index.items() if place[:1] != b"o"}
             if forgets:
                 _drop_forgotten(client, under_way)
-        return not under_way and run.broker.recorder_lag() == 0
+            limited = client.exists(KEYS.limits, KEYS.holds)  # places of what Redis forgot are freed by a sweep
+        return not under_way and not limited and run.broker.recorder_lag() == 0
     except (redis.RedisError, OSError):
         return False
 
@@ -67,7 +69,11 @@ def _drop_forgotten(client: redis.Redis, under_way: dict[bytes, bytes]) -> None:
     for id, place in list(under_way.items()):
         entry, _, suffix = place.partition(b" ")
         lane = KEYS.lane_prefix + (suffix.decode() or "default:0")
-        if place[:1] != b"s" and not client.xrange(lane, entry, entry) and client.hget(KEYS.index, id) == place:
+        if (
+            place[:1] not in {b"s", b"p"}
+            and not client.xrange(lane, entry, entry)
+            and client.hget(KEYS.index, id) == place
+        ):
             client.hdel(KEYS.index, id)
             client.hdel(KEYS.cancels, "", *(known for known in client.hkeys(KEYS.cancels) if index_field(known) == id))
             del under_way[id]
@@ -77,7 +83,9 @@ def _what_is_left(run: Run) -> str:
     with run.server.client() as client:
         index = client.hgetall(KEYS.index)
         held = [location for location in index.values() if location[:1] != b"o"]
-        return f"an end: {len(held)} of {len(index)} tasks are on their way, {held[:5]}; {_register(run)}"
+        places = client.hlen(KEYS.holds)
+        text = f"{len(held)} of {len(index)} tasks are on their way, {held[:5]}, {places} hold places"
+        return f"an end: {text}; {_register(run)}"
 
 
 def _register(run: Run) -> dict[Any, float]:

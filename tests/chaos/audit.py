@@ -9,6 +9,7 @@ from typing import Any
 from tests.chaos.evidence import Books, Fault, Report
 from tests.chaos.ledger import Start
 from tests.chaos.load import KINDS
+from tests.chaos.tasks import PLACES
 
 NOTED_LATE = 0.1  # seconds
 PLAIN_KINDS = {name for name, kind in KINDS.items() if kind.plain}
@@ -30,6 +31,7 @@ def audit(books: Books, faults: list[Fault]) -> Report:
     _check_settlements(books, report, forgot=bool(loses))
     _check_starts(books, faults, report)
     _check_late_starts(books, faults, report)
+    _check_crowds(books, faults, report)
     report.recovered = _recovery(books, accepted, faults)
     return report
 
@@ -172,6 +174,26 @@ def _check_late_starts(books: Books, faults: list[Fault], report: Report) -> Non
                 f"started {start.at - at:.2f} s after its end: {start.id} (call {start.number}) run {start.run} "
                 f"attempt {start.attempt}, machine {start.machine} process {start.pid}"
             )
+
+
+def _check_crowds(books: Books, faults: list[Fault], report: Report) -> None:
+    """Never more bodies at once than an account has places. One that a fault reached may outlive its place."""
+    account = {line["number"]: line["number"] % 2 for line in books.sent if line.get("kind") == "limited"}
+    ends: defaultdict[str, list[float]] = defaultdict(list)
+    for at, id in books.ends:
+        ends[id].append(at)
+    steps: list[tuple[float, int, int]] = []
+    for start in books.starts:
+        end = min((at for at in ends[start.id] if at >= start.at), default=None)
+        if start.number not in account or end is None:  # without an end its process died
+            continue
+        if not any(fault.within(start.at, end) and (fault.loses or fault.reaches(start)) for fault in faults):
+            steps += [(start.at, 1, account[start.number]), (end, -1, account[start.number])]
+    running: Counter[int] = Counter()
+    for at, step, place in sorted(steps):
+        running[place] += step
+        if step > 0 and running[place] > PLACES:
+            report.problems.append(f"{running[place]} bodies of account {place} at once, at {at:.2f}")
 
 
 def _recovery(books: Books, accepted: dict[str, dict[str, Any]], faults: list[Fault]) -> float | None:

@@ -24,7 +24,7 @@ OK = frozenset({"succeeded"})
 MIX = {
     "quick": 38, "works": 16, "waits": 14, "stumbles": 7, "fails": 4, "gives_up": 3, "later": 6, "urgent": 4,
     "bulk": 4, "burst": 1, "keyed": 3, "cancelled": 3, "expires": 1, "overruns": 1, "unrecorded": 2,
-    "gathered": 8,
+    "gathered": 8, "limited": 8, "rated": 3, "fair": 5,
 }  # fmt: skip
 
 
@@ -78,6 +78,9 @@ KINDS = {
     "cancelled": Kind(_cancelled, OK | {"cancelled"}),
     "expires": Kind(lambda number, _: tasks.quick.using(expires=0.05).delay(number), OK | {"expired"}),
     "gathered": Kind(lambda number, _: tasks.gathered.delay(number), attempts=frozenset({1, 2})),
+    "limited": Kind(lambda number, chance: tasks.synchronises.delay(number, number % 2, chance.uniform(0.05, 0.3))),
+    "rated": Kind(lambda number, _: tasks.newsletter.delay(number)),
+    "fair": Kind(lambda number, _: tasks.of_a_tenant.delay(number, number % 5)),
     "hogs": Kind(lambda number, _: tasks.hogs.delay(number), plain=True),
     "grows": Kind(lambda number, _: tasks.grows.delay(number), plain=True),
     "crashes": Kind(

@@ -15,6 +15,7 @@ from django_taskq import BatchCall, Discard, TaskContext, current_task, task
 from tests.chaos import ledger
 
 SOON = [0.1]  # seconds until the next attempt
+PLACES = 2  # of an account
 HOGGED = 18  # seconds: longer than the limit without a beat
 MEMORY: list[bytes] = []
 
@@ -98,6 +99,24 @@ def gathered(calls: list[BatchCall[int]]) -> list[ValueError | None]:
         for call in calls:
             bodies.enter_context(kept(call.item, call.context))
         return [ValueError("not yet") if call.item % 5 == 0 and call.attempt == 1 else None for call in calls]
+
+
+@task(max_concurrency=PLACES, concurrency_key="account:{account}")
+def synchronises(number: int, account: int, seconds: float) -> None:
+    with kept(number):
+        time.sleep(seconds)
+
+
+@task(rate_limit="6/s")
+def newsletter(number: int) -> None:
+    with kept(number):
+        pass
+
+
+@task(fair_key="tenant:{tenant}")
+def of_a_tenant(number: int, tenant: int) -> None:
+    with kept(number):
+        pass
 
 
 @task

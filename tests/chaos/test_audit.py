@@ -92,6 +92,22 @@ def test_an_end_that_the_task_cannot_have() -> None:
     assert only_problem(report).startswith("quick id-1 ended as discarded")
 
 
+def test_more_bodies_of_a_limit_than_it_has_places() -> None:
+    numbers = (1, 3, 5)
+    crowd = {
+        "sent": [line for number in numbers for line in sent(number, kind="limited")],
+        "starts": [start(2.0 + number / 10, number, pid=number) for number in numbers],
+        "ends": [(3.0, f"id-{number}") for number in numbers],
+        "outcomes": [Settled(f"id-{number}") for number in numbers],
+        "rows": [(f"id-{number}", 1, "succeeded", "", 1) for number in numbers],
+    }
+    assert only_problem(audit(books(**crowd), [])) == "3 bodies of account 1 at once, at 2.50"
+    assert audit(books(**crowd), [Fault("stopped", 2.2, 2.9, pids=frozenset({3}))]).problems == []
+    assert audit(books(**crowd), [Fault("stopped", 2.2, 2.9, pids=frozenset({7}))]).problems != []
+    others = {**crowd, "ends": [(2.4, "id-1"), (3.0, "id-3"), (3.0, "id-5")]}
+    assert audit(books(**others), []).problems == []
+
+
 def test_a_failure_without_its_dead_letter() -> None:
     failed = {"sent": sent(kind="fails"), "rows": [("id-1", 1, "failed", "failed", 2)],
               "outcomes": [Settled("id-1", status="failed")]}  # fmt: skip

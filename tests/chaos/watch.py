@@ -14,6 +14,7 @@ import redis
 from django_taskq.broker.keys import Keys
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.outcome import decode_outcome
+from tests.chaos.tasks import PLACES
 from tests.servers import RedisServer
 
 EVERY = 0.05  # seconds
@@ -33,6 +34,7 @@ class Watcher:
     """`seen`: entry -> outcome, of every settlement that Redis has not forgotten (a kill -9 can make it forget).
 
     `strays`: consumers that were found in a lane's group after their worker had left the register.
+    `crowded`: limits with more holders than places.
     """
 
     def __init__(self, server: RedisServer, keys: Keys) -> None:
@@ -41,6 +43,7 @@ class Watcher:
         self._stopping = threading.Event()
         self.seen: dict[str, Outcome] = {}
         self.strays: set[str] = set()
+        self.crowded: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="chaos-watch", daemon=True)
         self._thread.start()
 
@@ -49,6 +52,7 @@ class Watcher:
         while not self._stopping.wait(EVERY):
             try:
                 self._read(client)
+                self._count_holders(client)
                 # In this order: a worker is in the register before it is in a lane, and stays there longer.
                 consumers = self._consumers(client)
                 self.strays |= suspects & consumers
@@ -56,6 +60,11 @@ class Watcher:
             except (redis.RedisError, OSError):
                 suspects = set()
         client.close()
+
+    def _count_holders(self, client: redis.Redis) -> None:
+        for limit in client.smembers(self._keys.limits):
+            if client.hlen(self._keys.limit(limit.decode())) > PLACES:
+                self.crowded.add(limit.decode())
 
     def _consumers(self, client: redis.Redis) -> set[str]:
         """Of all lanes that there are at this moment."""
