@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from django.contrib import admin, messages
@@ -15,7 +16,7 @@ from django_taskq.admin.findings import BAD, OK, WARN
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import FRESH, Look, look, look_again
 from django_taskq.admin.shared import shared
-from django_taskq.broker import get_broker
+from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.gates import BreakerState, Gates, LimitState
 from django_taskq.conf import get_settings
 from django_taskq.core.gates import limit_name
@@ -25,6 +26,10 @@ from django_taskq.rates import Rate
 from django_taskq.registry import all_tasks, lookup
 
 MOST = 200  # rows of each kind
+
+Found = tuple[list[LimitState], dict[str, float], str]
+NOTHING: Found = [], {}, ""
+_seen: weakref.WeakKeyDictionary[Broker, Found] = weakref.WeakKeyDictionary()  # what is shown while Redis is away
 
 
 @admin.register(Limit)
@@ -38,13 +43,14 @@ class LimitAdmin(LiveAdmin):
 
     def content(self, request: HttpRequest) -> dict[str, Any]:
         now = look()
-        content = {**self.away(now), "can_close": request.user.has_perm("django_taskq.pause")}
-        if now.error:
-            return content
-        states, following, error = shared(get_broker(), "limits", FRESH, _look_at_limits)
+        found = (
+            _seen.get(get_broker(), NOTHING) if now.error else shared(get_broker(), "limits", FRESH, _look_at_limits)
+        )
+        states, following, error = found
         return {
-            **content,
+            **self.away(now),
             **({"error": error} if error else {}),
+            "can_close": request.user.has_perm("django_taskq.pause"),
             "places": [_place(state) for state in states],
             "rates": _rates(now, following),
             "breakers": [_breaker(now, state) for state in now.breakers[:MOST]],
@@ -94,13 +100,15 @@ def _place(state: LimitState) -> dict[str, Any]:
     }
 
 
-def _look_at_limits() -> tuple[list[LimitState], dict[str, float], str]:
+def _look_at_limits() -> Found:
     """What is in use, when rates let the next one start, and why that cannot be said."""
     try:
         gates = _gates()
-        return gates.limits(MOST), gates.next_starts(sorted(_declared_rates())[:MOST]), ""
+        found = gates.limits(MOST), gates.next_starts(sorted(_declared_rates())[:MOST]), ""
     except TaskqError as error:
         return [], {}, str(error)
+    _seen[get_broker()] = found
+    return found
 
 
 def _declared_rates() -> dict[str, Rate]:

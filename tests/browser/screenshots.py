@@ -24,6 +24,7 @@ SHOTS: dict[str, tuple[str, dict[str, Any]]] = {
     "queues": ("queues", {}),
     "workers": ("workers", {}),
     "task-types": ("types", {}),
+    "limits": ("limits", {}),
     "dead-letters": ("dead", {}),
     "task": ("failure", {}),
     "running": ("running", {}),
@@ -43,12 +44,19 @@ def addresses() -> tuple[dict[str, str], Any, Any]:
     from django_taskq.broker import get_broker
     from django_taskq.models import PeriodicTask
     from tests.browser import sights
-    from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene
+    from tests.web.scene import LIMITS, OVERVIEW, QUEUES, TYPES, WORKERS, Scene
 
     call_command("migrate", verbosity=0)
     user = User.objects.create_superuser("operator", password="x")
     seen = sights.fill(Scene(get_broker()), user)
-    pages = {"overview": OVERVIEW, "queues": QUEUES, "workers": WORKERS, "types": TYPES, "results": sights.RESULTS}
+    pages = {
+        "overview": OVERVIEW,
+        "queues": QUEUES,
+        "workers": WORKERS,
+        "types": TYPES,
+        "limits": LIMITS,
+        "results": sights.RESULTS,
+    }
     tasks = {"failure": f"{sights.DEAD}{seen.dead}/change/", "running": sights.task_page(seen.running)}
     row = PeriodicTask.objects.get(changed=True)
     periodic = {"periodic": sights.PERIODIC, "periodic_task": f"{sights.PERIODIC}{row.pk}/change/"}

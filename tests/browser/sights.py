@@ -24,7 +24,7 @@ from django_taskq.core.progress import Progress
 from django_taskq.models import DeadTask, PeriodicTask, TaskResult
 from tests.broker.helpers import Hand
 from tests.records.outcomes import entries, failed, succeeded
-from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene
+from tests.web.scene import LIMITS, OVERVIEW, QUEUES, TYPES, WORKERS, Scene
 
 ADMIN = "/admin/django_taskq/"
 RESULTS, DEAD, TOKENS, PERIODIC = (f"{ADMIN}{name}/" for name in ("taskresult", "deadtask", "apitoken", "periodictask"))
@@ -131,11 +131,23 @@ def live(scene: Scene, sights: Sights) -> None:
     sights.alive, sights.silent = [first, second], [third]
     sights.running = scene.run(first, Progress(30, 100, "resizing"), task=TASKS[1])
     values = {"task": TASKS[0], "args": b"[7731]", "kwargs": b'{"language":"de"}'}
+    limits(scene, first)
     sights.waiting = id_to_str(scene.shard.seed_waiting(12, queue="mail", **values)[0])
     scene.shard.seed_waiting(7, **{**values, "task": TASKS[2]})
     scene.shard.seed_scheduled(4, **{**values, "task": TASKS[3]})
     Inspector(scene.broker).pause("mail")
     sights.beat()
+
+
+def limits(scene: Scene, hand: Hand) -> None:
+    """Some accounts are synchronised one call at a time, the CRM is down, the bank was, and a task is paused."""
+    for account, calls in (("4711", 9), ("1208", 2), ("accounting@wholesale.example", 1)):
+        scene.limited(hand, f"task:{TASKS[3]}:{account}", calls, task=TASKS[3])
+    Inspector(scene.broker).pause_task(TASKS[2])
+    scene.shard.seed_waiting(3, task=TASKS[2])
+    hand.claim(3)
+    scene.fail_breaker("crm.example/orders")
+    scene.fail_breaker("bank", failures=5)
 
 
 def fill(scene: Scene, user: User) -> Sights:
@@ -155,6 +167,7 @@ def fill(scene: Scene, user: User) -> Sights:
         f"{OVERVIEW}?span=24h",
         f"{QUEUES}mail/change/",
         f"{QUEUES}default/change/?scheduled=1",
+        f"{QUEUES}default/change/?blocked=1",
         task_page(result.pk),
         task_page(sights.running),
         task_page(sights.waiting),
@@ -183,7 +196,7 @@ def periodic(result: TaskResult) -> PeriodicTask:
 def empty_pages() -> list[str]:
     """Every page that is there when nothing else is."""
     return [
-        OVERVIEW, QUEUES, WORKERS, TYPES, RESULTS, DEAD, f"{QUEUES}default/change/", f"{QUEUES}default/purge/",
+        OVERVIEW, QUEUES, WORKERS, TYPES, LIMITS, RESULTS, DEAD, f"{QUEUES}default/change/", f"{QUEUES}default/purge/",
         f"{DEAD}bulk/requeue/", f"{DEAD}bulk/discard/", TOKENS, f"{TOKENS}add/", PERIODIC, f"{PERIODIC}add/",
     ]  # fmt: skip
 

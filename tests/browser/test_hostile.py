@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from django_taskq.broker.inspector import Inspector
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt
 from django_taskq.core.progress import Progress
@@ -38,11 +39,15 @@ def hurt(scene: Scene) -> list[str]:
     hand = scene.worker(HOSTILE, queues=("default", QUEUE), host=HOSTILE, version=HOSTILE, python=HOSTILE)
     running = scene.run(hand, Progress(1, 3, HOSTILE), task=HOSTILE, args=arguments, queue=QUEUE)
     waiting = id_to_str(scene.shard.seed_waiting(1, queue=QUEUE, task=HOSTILE, args=arguments)[0])
+    scene.limited(hand, f"task:{HOSTILE}:{HOSTILE}", 2, task=HOSTILE)
+    scene.fail_breaker(HOSTILE)
+    Inspector(scene.broker).pause_task(HOSTILE)
     scene.past(1, task=HOSTILE, queue=QUEUE, succeeded=1, failed=2)
     scene.depth(QUEUE, 3)
     dead = DeadTask.objects.get()
     return [
-        *empty_pages(), f"{QUEUES}{quote(QUEUE)}/change/", f"{QUEUES}{quote(QUEUE)}/purge/", task_page(running),
+        *empty_pages(), f"{QUEUES}{quote(QUEUE)}/change/", f"{QUEUES}default/change/?blocked=1",
+        f"{QUEUES}{quote(QUEUE)}/purge/", task_page(running),
         task_page(waiting), task_page(id_to_str(good.id)), task_page(id_to_str(bad.id)), f"{DEAD}{dead.pk}/change/",
         f"{DEAD}{dead.pk}/edit/", f"{DEAD}?q={quote(HOSTILE)}", f"{RESULTS}?q={quote('a:' + HOSTILE)}",
         f"{RESULTS}?task={quote(HOSTILE)}", f"{DEAD}?fingerprint={quote(HOSTILE)}",

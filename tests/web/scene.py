@@ -15,8 +15,10 @@ from django.test import Client
 
 from django_taskq.admin import shared
 from django_taskq.broker import Broker
+from django_taskq.broker.gates import Gates
 from django_taskq.broker.statistics import Depth, Statistics
 from django_taskq.broker.workers import Beat
+from django_taskq.core.gates import concurrency_gate
 from django_taskq.core.histogram import bucket_of
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.progress import Progress, encode_progress
@@ -26,7 +28,7 @@ ADMIN = "/admin/django_taskq/"
 OVERVIEW, QUEUES, WORKERS, TYPES, LIMITS = (
     f"{ADMIN}{name}/" for name in ("overview", "queue", "worker", "tasktype", "limit")
 )
-LIVE = (OVERVIEW, QUEUES, WORKERS, TYPES)
+LIVE = (OVERVIEW, QUEUES, WORKERS, TYPES, LIMITS)
 HOSTILE = "<script>alert(1)</script>\"'&"
 ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
 
@@ -70,6 +72,17 @@ class Scene:
         since = f"{self.broker.time() - 42:.3f}"
         self.beat(hand, queues=",".join(hand.deliveries.queues), running=delivery.location, since=since, progress=told)
         return id_to_str(id_of(delivery))
+
+    def limited(self, hand: Hand, limit: str, calls: int, **values: Any) -> None:
+        """A concurrency limit of one place: the worker holds one of its calls, the others are blocked."""
+        gates = msgspec.msgpack.encode([concurrency_gate(limit, 1)])
+        self.shard.seed_waiting(calls, gates=gates, **values)
+        hand.claim(calls)
+
+    def fail_breaker(self, name: str, *, failures: int = 1) -> None:
+        """A circuit breaker hears of a failure, and opens after so many."""
+        gates = Gates(self.broker.connections, self.broker.keys)
+        gates.ask_breaker("failure", name, "", failures, 60_000, 30_000)
 
     def past(self, minutes_ago: int = 1, *, task: str = "shop.send", queue: str = "default", **counts: int) -> None:
         """A minute in which that happened; runs took 250 ms, and waits 40 ms."""

@@ -15,12 +15,26 @@ from django.urls import include, path
 
 from django_taskq.admin import register
 from django_taskq.broker import get_broker
+from django_taskq.broker.inspector import Inspector
 from django_taskq.core.progress import Progress
 from django_taskq.models import DeadTask, Overview, Queue
 from tests.records.outcomes import failed
 from tests.servers import RedisServer
 from tests.web.conftest import Allowed, record
-from tests.web.scene import ESCAPED, HOSTILE, LIVE, OVERVIEW, QUEUES, TYPES, WORKERS, Scene, counting, look_anew, page
+from tests.web.scene import (
+    ESCAPED,
+    HOSTILE,
+    LIMITS,
+    LIVE,
+    OVERVIEW,
+    QUEUES,
+    TYPES,
+    WORKERS,
+    Scene,
+    counting,
+    look_anew,
+    page,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -39,6 +53,9 @@ def busy(scene: Scene, text: str = "", queues: int = 2) -> None:
     """Something of everything; `text` wherever somebody else chooses the words."""
     hand = scene.worker(host=text or "web-1", version=text)
     scene.run(hand, Progress(1, 2, text), task=f"shop.{text}runs")
+    scene.limited(scene.worker("w-limited"), f"task:shop.{text}syncs:{text}", 3, task=f"shop.{text}syncs")
+    scene.fail_breaker(text or "crm")
+    Inspector(scene.broker).pause_task(f"shop.{text}rests")
     scene.shard.seed_waiting(2, task=f"shop.{text}waits")
     scene.shard.seed_scheduled(2, task=f"shop.{text}later")
     scene.silence(scene.worker(f"w{text}2", host=f"lost{text}"), 10)
@@ -238,9 +255,13 @@ def test_redis_away_is_said_with_what_is_known(
         assert "The numbers below are those of" in content
         assert "cannot be reached" in content
     if url in LIVE:
-        assert {OVERVIEW: "shop.<wbr>sends", QUEUES: "default", WORKERS: "web-1", TYPES: "shop.<wbr>sends"}[
-            url
-        ] in content
+        assert {
+            OVERVIEW: "shop.<wbr>sends",
+            QUEUES: "default",
+            WORKERS: "web-1",
+            TYPES: "shop.<wbr>sends",
+            LIMITS: "shop.<wbr>syncs",
+        }[url] in content
     redis_server.start()
     look_anew(scene.broker)
     assert "Redis has not answered" not in page(admin, url)
