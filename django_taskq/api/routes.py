@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django_taskq.api import dead, dead_many, queues, stats, task_types, tasks, workers
+from django_taskq.api import dead, dead_many, limits, queues, stats, task_types, tasks, workers
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ ROUTES = (
     Route("GET", "types/paused", task_types.index, MONITOR),
     Route("POST", "types/{task}/pause", task_types.pause, ("pause",), errors=(404,)),
     Route("POST", "types/{task}/resume", task_types.resume, ("pause",), errors=(404,)),
+    Route("GET", "limits", limits.index, MONITOR),
+    Route("GET", "breakers", limits.breakers, MONITOR),
     Route("GET", "workers", workers.index, MONITOR),
     Route("GET", "workers/{worker}", workers.show, MONITOR, errors=(404,)),
     Route("POST", "workers/{worker}/quiet", workers.quiet, ("control",), 202, errors=(404,)),

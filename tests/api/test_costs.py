@@ -20,6 +20,7 @@ from tests.api.conftest import Api, record
 from tests.api.tasks import echo
 from tests.broker.helpers import Hand, Shard
 from tests.records.outcomes import failed
+from tests.web.scene import Scene
 
 pytestmark = pytest.mark.django_db
 RoundTrips = Callable[[int], AbstractContextManager[None]]
@@ -31,9 +32,12 @@ def busy(api: Api, hand: Hand) -> Api:
     """A caller, where there is much to see."""
     record(*[failed() for _ in range(520)])
     shard = Shard(hand.shard.broker)
+    scene = Scene(hand.shard.broker)
     shard.seed_waiting(600)
     hand.claim(100)
     for number in range(40):
+        scene.limited(hand, f"task:shop.send:{number}", 2)
+        scene.fail_breaker(f"breaker-{number}")
         shard.workers.register(f"w-{number}", {"running": ""})
     api.get("queues")  # permissions' content types, once for the process
     return api
@@ -45,6 +49,8 @@ def busy(api: Api, hand: Hand) -> Api:
         ("queues?limit=200", 0, 1),
         ("queues/default", 0, 1),
         ("workers?limit=200", 0, 3),
+        ("limits", 0, 2),
+        ("breakers?limit=200", 0, 2),
         ("stats?minutes=1440", 0, 2),
         ("dead?limit=200", 1, 0),
         ("dead?task=shop.send&state=all", 1, 0),

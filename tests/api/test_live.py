@@ -19,6 +19,7 @@ from tests.api.conftest import Api, ready
 from tests.api.tasks import echo, internal
 from tests.broker.helpers import Hand, Shard
 from tests.servers import wait_for
+from tests.web.scene import Scene
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -49,6 +50,20 @@ def test_queues_come_in_pages(api: Api, taskq_settings: SettingsWrapper) -> None
         found += [item["name"] for item in page["items"]]
         cursor = page["next_cursor"]
     assert found == ["default", *names]
+
+
+def test_limits_in_use_and_circuit_breakers(api: Api, hand: Hand) -> None:
+    assert api.get("limits").body == {"items": []}
+    assert api.get("breakers").body == {"items": [], "next_cursor": None}
+    scene = Scene(hand.shard.broker)
+    scene.limited(hand, "task:shop.sync:a", 3)
+    scene.fail_breaker("crm")
+    scene.fail_breaker("bank", failures=2)
+    assert api.get("limits").body == {"items": [{"limit": "task:shop.sync:a", "holders": 1, "waiting": 2}]}
+    bank, crm = api.get("breakers").body["items"]
+    assert (bank["name"], bank["state"], bank["failures"], bank["tried_at"]) == ("bank", "closed", 1, None)
+    assert (crm["name"], crm["state"], crm["probing"]) == ("crm", "open", False)
+    assert isinstance(parse_datetime(crm["tried_at"]), datetime)
 
 
 def test_a_queue_is_paused_and_resumed(api: Api, broker: Broker, hand: Hand) -> None:
