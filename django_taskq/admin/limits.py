@@ -53,7 +53,7 @@ class LimitAdmin(LiveAdmin):
             "can_close": request.user.has_perm("django_taskq.pause"),
             "places": [_place(state) for state in states],
             "rates": _rates(now, following),
-            "breakers": [_breaker(now, state) for state in now.breakers[:MOST]],
+            "breakers": [_breaker(now, state) for state in sorted(now.breakers, key=_is_closed)[:MOST]],
         }
 
     def close_view(self, request: HttpRequest) -> HttpResponse:
@@ -129,6 +129,10 @@ def _rates(now: Look, following: dict[str, float]) -> list[dict[str, Any]]:
         }
         for name in sorted(limited)[:MOST]
     ]
+
+
+def _is_closed(state: BreakerState) -> bool:
+    return state.state == "closed"
 
 
 def _breaker(now: Look, state: BreakerState) -> dict[str, Any]:

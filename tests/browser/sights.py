@@ -146,7 +146,7 @@ def limits(scene: Scene, hand: Hand) -> None:
     Inspector(scene.broker).pause_task(TASKS[2])
     scene.shard.seed_waiting(3, task=TASKS[2])
     hand.claim(3)
-    scene.fail_breaker("crm.example/orders")
+    scene.fail_breaker("crm.example/orders", cooldown=3_600)
     scene.fail_breaker("bank", failures=5)
 
 

@@ -107,8 +107,8 @@ def synchronises(number: int, account: int, seconds: float) -> None:
         time.sleep(seconds)
 
 
-@task(rate_limit="6/s")
-def newsletter(number: int) -> None:
+@task(rate_limit="2/s", rate_limit_key="list:{list_id}")
+def newsletter(number: int, list_id: int) -> None:
     with kept(number):
         pass
 

@@ -79,10 +79,10 @@ class Scene:
         self.shard.seed_waiting(calls, gates=gates, **values)
         hand.claim(calls)
 
-    def fail_breaker(self, name: str, *, failures: int = 1) -> None:
-        """A circuit breaker hears of a failure, and opens after so many."""
+    def fail_breaker(self, name: str, *, failures: int = 1, cooldown: int = 30) -> None:
+        """A circuit breaker hears of a failure, and opens after so many, for so many seconds."""
         gates = Gates(self.broker.connections, self.broker.keys)
-        gates.ask_breaker("failure", name, "", failures, 60_000, 30_000)
+        gates.ask_breaker("failure", name, "", failures, 60_000, cooldown * 1000)
 
     def past(self, minutes_ago: int = 1, *, task: str = "shop.send", queue: str = "default", **counts: int) -> None:
         """A minute in which that happened; runs took 250 ms, and waits 40 ms."""

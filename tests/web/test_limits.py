@@ -71,6 +71,12 @@ def test_a_breaker_is_shown_and_closed(admin: Client, scene: Scene) -> None:
     assert admin.get(f"{LIMITS}close/").status_code == 405
 
 
+def test_breakers_that_are_not_closed_come_first(admin: Client, scene: Scene) -> None:
+    scene.fail_breaker("bank", failures=2)
+    break_it()
+    assert [row["name"] for row in admin.get(LIMITS).context["breakers"]] == ["crm", "bank"]
+
+
 def test_closing_needs_the_permission_to_pause(allowed: Allowed, scene: Scene) -> None:
     break_it()
     watcher = allowed("monitor")
