@@ -97,7 +97,6 @@ def test_numbers_rates_and_failures_follow(queues: None) -> None:
         await until(pilot, lambda: len(texts(view, "queues")) == 2)
         await asyncio.to_thread(add.delay_many, [((1, 2), {})] * 40)
         await until(pilot, lambda: texts(view, "queues")[0][1] == "40")
-        assert float(texts(view, "queues")[0][6]) > 0
         await until(pilot, lambda: texts(view, "queues")[0][6] == "0.0")
         assert "40 ready" in said(view, "summary")
         assert len(view.query_one(Sparkline).data or ()) == 120
