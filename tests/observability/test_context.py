@@ -173,7 +173,7 @@ def test_none_is_a_value_and_a_default_is_not_sent() -> None:
     ],
 )
 def test_a_variable_that_is_none_is_found_at_the_start_of_a_worker_and_by_the_checks(
-    use: Use, path: str, text: str
+    db: None, use: Use, path: str, text: str
 ) -> None:
     use("context_vars.context_vars", CONTEXT_VARS=[path])
     with pytest.raises(ImproperlyConfigured, match=text):
@@ -182,7 +182,7 @@ def test_a_variable_that_is_none_is_found_at_the_start_of_a_worker_and_by_the_ch
         call_command("check")
 
 
-def test_variables_without_the_middleware_are_an_error(use: Use) -> None:
+def test_variables_without_the_middleware_are_an_error(db: None, use: Use) -> None:
     use(CONTEXT_VARS=VARS)
     with pytest.raises(SystemCheckError, match=r"E002.*the middleware that sends them along is missing"):
         call_command("check")
