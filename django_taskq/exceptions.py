@@ -95,7 +95,11 @@ class KeyMissing(Undecryptable):
 
     def __init__(self, message: str = "", *, key_id: str = "") -> None:
         super().__init__(
-            message or f"The key {key_id!r} is not in this process' TASKQ['ENCRYPTION_KEYS'], or stands there as None."
+            message
+            or (
+                key_id
+                and f"The key {key_id!r} is not in this process' TASKQ['ENCRYPTION_KEYS'], or stands there as None."
+            )
         )
         self.key_id = key_id
 

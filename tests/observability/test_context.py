@@ -117,7 +117,10 @@ def test_what_one_sender_had_active_is_not_active_for_a_batch_of_many() -> None:
     batch = batch_of(tasks.takes_many, context_of(tasks.takes_many, headers=headers), context_of(tasks.takes_many))
     seen: list[Any] = []
     batch.task = SimpleNamespace(
-        func=lambda calls: seen.append(tasks._surroundings()), takes_context=False, is_async=False
+        func=lambda calls: seen.append(tasks._surroundings()),
+        takes_context=False,
+        is_async=False,
+        codec=tasks.takes_many.codec,
     )  # type: ignore[assignment]
     run(batch, list(batch.calls))
     assert seen == [tasks._surroundings()]

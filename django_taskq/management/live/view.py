@@ -13,6 +13,7 @@ from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.css.query import NoMatches
 from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Sparkline, Static
@@ -118,7 +119,10 @@ class LiveView(App[None]):
         except TaskqError as error:
             found, trouble = None, str(error)
         if not get_current_worker().is_cancelled:
-            self.call_from_thread(self._seen, found, trouble)
+            try:
+                self.call_from_thread(self._seen, found, trouble)
+            except NoMatches:  # it ended meanwhile, and took its tables down
+                return
 
     def _seen(self, found: Glimpse | None, trouble: str) -> None:
         self._looking = False
