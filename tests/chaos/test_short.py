@@ -32,7 +32,13 @@ def run_short(name: str, directory: Path) -> Report:
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "child-killed", "machine-killed", "reply-of-claim-lost",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("redis-killed-always", "killed-at-commit.after")),
+    ],
+)  # fmt: skip
 def test_nothing_is_lost_and_nothing_settled_twice(name: str, tmp_path: Path) -> None:
     report = run_short(name, tmp_path)
     assert report.problems == []

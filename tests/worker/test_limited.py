@@ -42,6 +42,7 @@ def most_at_once(lines: list[dict[str, Any]]) -> dict[str, int]:
     return most
 
 
+@pytest.mark.long
 def test_three_workers_keep_one_rate(worker: StartWorker, ledger: Ledger) -> None:
     workers = [worker("--threads", "4", tasks=TASKS) for _ in range(3)]
     limited.hundred_a_second.delay_many([((ledger.path,), {})] * 1_000)
@@ -56,6 +57,7 @@ def test_three_workers_keep_one_rate(worker: StartWorker, ledger: Ledger) -> Non
     assert workers
 
 
+@pytest.mark.long
 def test_no_key_has_more_places_whoever_dies(worker: StartWorker, ledger: Ledger) -> None:
     first, second = (worker("--threads", "4", "--processes", "2", tasks=TASKS) for _ in range(2))
     calls = [((ledger.path, f"key{number % 3}", number), {}) for number in range(120)]
