@@ -30,7 +30,7 @@ enabled = false
 enabled = false
 
 [[operations]]
-include-name-regex = "GET /(queues|workers|breakers|limits|dead)$|POST /dead/(requeue|discard)$|POST /tasks$"
+include-name-regex = "GET /(queues|workers|breakers|dead)$|POST /dead/(requeue|discard)$|POST /tasks$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
 """
 
