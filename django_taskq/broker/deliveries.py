@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import redis
 
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Call, run_script
+from django_taskq.broker.delivery import Delivery, Lane, Settlement, left_behind
 from django_taskq.broker.keys import GROUP, Keys, place_of
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.core.message import id_in
 from django_taskq.core.turns import Turns
-
-if TYPE_CHECKING:
-    from django_taskq.broker.scripts import Script
 
 CLAIM_MESSAGES = 500
 CLAIM_BYTES = 1_048_576
@@ -25,47 +23,12 @@ SETTLE_MESSAGES = 500
 SETTLE_BYTES = 1_048_576
 WAKE_MS = 10_000  # as in broker/lua/lib/wake.lua
 MOST_LANES = 10_000  # remembered
-LOST = 0  # codes of what was not settled
-CANCEL_REQUESTED = 2
-DUPLICATE = 3
-UNCONFIRMED = 4
 
 # Verdicts of broker/lua/lib/gates.lua that end a task without running it.
 INSTEAD = {
     2: "on_conflict: as many calls as max_concurrency allows were running.",
     3: "on_conflict: a newer call has replaced it.",
 }
-
-
-class Lane(NamedTuple):
-    """Where deliveries come from."""
-
-    name: str
-    suffix: bytes
-    queue: str
-    priority: int
-    share: str = ""
-
-
-class Delivery:
-    """A message held by this worker. `losses`: workers lost while running it in this delivery chain."""
-
-    __slots__ = ("cancelled", "claimed", "entry", "fields", "instead", "lane", "location", "losses", "spent")
-
-    def __init__(
-        self, lane: Lane, entry: bytes, fields: list[bytes], losses: int, cancelled: bool, claimed: float,
-        instead: str = "",
-    ) -> None:  # fmt: skip
-        self.lane = lane
-        self.entry = entry
-        self.fields = fields
-        self.losses = losses
-        self.cancelled = cancelled
-        self.claimed = claimed  # monotonic seconds
-        self.instead = instead  # why it is to be discarded, and not run
-        self.location = entry + b" " + lane.suffix
-        # Once that is known: its task, seconds that it waited, seconds that it ran (None: its attempt did not begin).
-        self.spent: tuple[str, float | None, float | None] | None = None
 
 
 class Claim(NamedTuple):
@@ -76,17 +39,6 @@ class Claim(NamedTuple):
     time: float = 0.0  # epoch seconds, Redis' clock
     next_due: float | None = None  # epoch seconds
     deliveries: Sequence[Delivery] = ()
-
-
-class Settlement(NamedTuple):
-    """One delivery's end on its way to Redis; `arguments` follow the entry in the script's ARGV."""
-
-    script: Script
-    delivery: Delivery
-    arguments: tuple[Any, ...]
-    size: int = 0
-    then: Callable[[], None] | None = None  # once it is settled
-    instead: Callable[[], Settlement] | None = None  # when cancelling was requested, or the id is not confirmed
 
 
 class Deliveries:
@@ -191,8 +143,7 @@ class Deliveries:
         for batch in _bounded(list(settlements)) if settlements else ():
             found += run_script(connection, scripts.FIND, (*head, *(settlement.arguments[0] for settlement in batch)))
         return [
-            bool(reply) and _left_behind(settlement, reply)
-            for settlement, reply in zip(settlements, found, strict=True)
+            bool(reply) and left_behind(settlement, reply) for settlement, reply in zip(settlements, found, strict=True)
         ]
 
     def pending(self, connection: redis.Connection) -> list[tuple[Lane, bytes, int]]:
@@ -230,49 +181,6 @@ class Deliveries:
         connection.send_command("XACK", lane.name, GROUP, entry)
         connection.read_response()
         return None
-
-
-def complete(
-    delivery: Delivery, id: bytes, state: str, outcome: bytes, activity: str, key: str = "", ttl: int = 0, **more: Any
-) -> Settlement:
-    """Succeeded, cancelled, expired or discarded. `key`: the idempotency key's full name, kept for `ttl` ms."""
-    return Settlement(scripts.COMPLETE, delivery, (id, state, outcome, key, str(ttl), activity), len(outcome), **more)
-
-
-def bury(
-    delivery: Delivery, id: bytes, reason: str, outcome: bytes, activity: str, key: str = "", **more: Any
-) -> Settlement:
-    """Failed: to the dead letters."""
-    return Settlement(scripts.BURY, delivery, (id, reason, outcome, key, activity), len(outcome), **more)
-
-
-def retry(
-    delivery: Delivery, id: bytes, delay: float, fields: Sequence[bytes | str], activity: str, **more: Any
-) -> Settlement:
-    """Back to the schedule for `delay` seconds, with its new message."""
-    arguments = (id, max(0, round(delay * 1000)), activity, len(fields), *fields)
-    return Settlement(scripts.RETRY, delivery, arguments, sum(map(len, fields)), **more)
-
-
-def release(delivery: Delivery) -> Settlement:
-    """Back to its place in the lane: this worker will not run it."""
-    return Settlement(scripts.RELEASE, delivery, ())
-
-
-def refusals(settlement: Settlement, reply: Any) -> dict[int, int]:
-    """Position -> code of what a settling call did not settle."""
-    if settlement.script is scripts.RELEASE:
-        return {}
-    return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-def _left_behind(settlement: Settlement, found: Sequence[Any]) -> bool:
-    """Whether find.lua found what this settlement leaves behind: its outcome, or the next attempt's message."""
-    location, _, payload = found
-    if settlement.script is scripts.RETRY:
-        fields = [part if isinstance(part, bytes) else str(part).encode() for part in settlement.arguments[4:]]
-        return bool((payload[1:] if location[:1] == b"s" else payload) == fields)
-    return bool(payload == settlement.arguments[2])
 
 
 def _bounded(group: list[Settlement]) -> Iterable[list[Settlement]]:

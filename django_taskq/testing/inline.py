@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync
 
 from django_taskq import registry
 from django_taskq.broker import scripts
-from django_taskq.broker.deliveries import Delivery, Lane, Settlement
+from django_taskq.broker.delivery import Delivery, Lane, Settlement
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
 from django_taskq.context import TaskContext, _current

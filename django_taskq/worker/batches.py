@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from django_taskq.batch import ITEM, BatchCall, BatchContext, ends_of
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.exceptions import InvalidBatchResult
 from django_taskq.worker.work import Work
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from django_taskq.breaker import verdict_of
 from django_taskq.broker import scripts
-from django_taskq.broker.deliveries import Settlement, retry
+from django_taskq.broker.delivery import Settlement, retry
 from django_taskq.core.activity import activity
 from django_taskq.exceptions import BreakerOpen, TaskqError
 from django_taskq.logs import fields_of

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django_taskq import registry
-from django_taskq.broker.deliveries import Delivery, Settlement, release
+from django_taskq.broker.delivery import Delivery, Settlement, release
 from django_taskq.core.message import losses_of
 from django_taskq.worker.batches import Batch, deliveries_of
 from django_taskq.worker.executor import MOST_LOSSES

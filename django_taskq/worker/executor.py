@@ -10,7 +10,7 @@ import time
 from typing import Any, cast
 
 from django_taskq import registry
-from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, release, retry
+from django_taskq.broker.delivery import Delivery, Settlement, bury, complete, release, retry
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
 from django_taskq.core.message import Attempt, Message, UnknownVersion

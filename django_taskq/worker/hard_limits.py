@@ -13,7 +13,8 @@ import redis
 
 from django_taskq import registry
 from django_taskq.broker.connection import run_scripts
-from django_taskq.broker.deliveries import Deliveries, Delivery, Settlement, refusals
+from django_taskq.broker.deliveries import Deliveries
+from django_taskq.broker.delivery import Delivery, Settlement, refusals
 from django_taskq.broker.errors import typed
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message

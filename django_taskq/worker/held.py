@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 
 
 class Held:

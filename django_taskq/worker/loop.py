@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.context import TaskContext, _current
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq import registry
 from django_taskq.announcements import dead_letter
-from django_taskq.broker.deliveries import Delivery, Settlement, bury
+from django_taskq.broker.delivery import Delivery, Settlement, bury
 from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, envelope_of

@@ -14,7 +14,7 @@ from django_taskq.sealed import seal_outcome
 from django_taskq.worker.failure import Failure
 
 if TYPE_CHECKING:
-    from django_taskq.broker.deliveries import Delivery
+    from django_taskq.broker.delivery import Delivery
     from django_taskq.worker.executor import Executor
     from django_taskq.worker.work import Work
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.context import TaskContext, _current
 from django_taskq.middleware import call_chain
 from django_taskq.model_references import fill

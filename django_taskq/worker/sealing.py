@@ -13,7 +13,7 @@ from django_taskq.worker.failure import describe
 from django_taskq.worker.unknown import key_missing
 
 if TYPE_CHECKING:
-    from django_taskq.broker.deliveries import Settlement
+    from django_taskq.broker.delivery import Settlement
     from django_taskq.worker.executor import Executor
     from django_taskq.worker.work import Work
 

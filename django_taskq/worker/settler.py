@@ -15,7 +15,8 @@ import redis
 
 from django_taskq.broker import scripts
 from django_taskq.broker.connection import Connections, run_scripts
-from django_taskq.broker.deliveries import CANCEL_REQUESTED, LOST, UNCONFIRMED, Deliveries, Settlement, refusals
+from django_taskq.broker.deliveries import Deliveries
+from django_taskq.broker.delivery import CANCEL_REQUESTED, LOST, UNCONFIRMED, Settlement, refusals
 from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections

@@ -13,7 +13,7 @@ import time
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.worker.work import Work
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from django_taskq.broker import scripts
-from django_taskq.broker.deliveries import Settlement
+from django_taskq.broker.delivery import Settlement
 
 # Upper bounds in seconds. The objective of deploy/prometheus (1 s) is one of them.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)

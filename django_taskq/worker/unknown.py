@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq import announcements
 from django_taskq.broker.broker import Found, cancelled_outcome
-from django_taskq.broker.deliveries import Delivery, Settlement, bury, complete, retry
+from django_taskq.broker.delivery import Delivery, Settlement, bury, complete, retry
 from django_taskq.core.activity import activity
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message, UnknownVersion, put_off, unknown_since

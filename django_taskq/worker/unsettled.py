@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django_taskq.announcements import dead_letter
 from django_taskq.broker import scripts
-from django_taskq.broker.deliveries import Settlement, bury
+from django_taskq.broker.delivery import Settlement, bury
 from django_taskq.broker.keys import Keys
 from django_taskq.core.activity import activity
 from django_taskq.core.message import Message, pack_fields

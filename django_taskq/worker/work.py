@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.context import TaskContext
 from django_taskq.core.message import Message
 from django_taskq.exceptions import MalformedMessage

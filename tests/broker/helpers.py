@@ -13,17 +13,8 @@ from redis.exceptions import ResponseError
 
 from django_taskq.broker import Broker, Found, Submission, scripts
 from django_taskq.broker.connection import run_script
-from django_taskq.broker.deliveries import (
-    Claim,
-    Deliveries,
-    Delivery,
-    Settlement,
-    bury,
-    complete,
-    refusals,
-    release,
-    retry,
-)
+from django_taskq.broker.deliveries import Claim, Deliveries
+from django_taskq.broker.delivery import Delivery, Settlement, bury, complete, refusals, release, retry
 from django_taskq.broker.keys import GROUP, Place, index_field
 from django_taskq.broker.scripts import Script
 from django_taskq.broker.workers import Beat, Workers

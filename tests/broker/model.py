@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from django_taskq.broker.deliveries import CANCEL_REQUESTED, DUPLICATE, LOST
+from django_taskq.broker.delivery import CANCEL_REQUESTED, DUPLICATE, LOST
 from django_taskq.broker.keys import Place as Lane
 from django_taskq.core.message import Message
 from tests.broker.turn_model import Turns

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django_taskq.broker import Submission
-from django_taskq.broker.deliveries import DUPLICATE, LOST, UNCONFIRMED
+from django_taskq.broker.delivery import DUPLICATE, LOST, UNCONFIRMED
 from django_taskq.core.ids import new_id
 from django_taskq.core.states import State
 from tests.broker.helpers import SETTLED, Hand, Shard, message

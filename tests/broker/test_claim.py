@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from django_taskq.broker import Submission
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.core.ids import new_id
 from django_taskq.core.states import State
 from tests.broker.helpers import HOUR, SETTLED, Hand, Shard, id_of, message

@@ -8,7 +8,7 @@ import pytest
 
 from django_taskq.broker import Submission
 from django_taskq.broker.connection import run_script
-from django_taskq.broker.deliveries import DUPLICATE, LOST, Delivery, Settlement, refusals
+from django_taskq.broker.delivery import DUPLICATE, LOST, Delivery, Settlement, refusals
 from django_taskq.core.ids import new_id
 from django_taskq.core.states import State
 from tests.broker.helpers import HOUR, SETTLED, Hand, Shard, message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_taskq.broker.deliveries import LOST
+from django_taskq.broker.delivery import LOST
 from tests.broker.helpers import SETTLED, Hand, Shard
 
 

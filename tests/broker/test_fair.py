@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_taskq.broker import Broker, Submission
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.broker.inspector import Inspector
 from django_taskq.core.gates import concurrency_gate
 from tests.broker.helpers import HOUR, Hand, Shard, id_of, message

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from django_taskq.broker import Broker, Submission
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.broker.gates import Gates
 from django_taskq.core.gates import concurrency_gate
 from tests.broker.helpers import Hand, Shard, id_of

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from django_taskq.broker import Broker, Submission, scripts
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.keys import Place
 from django_taskq.broker.outbox import RelayLease, withdraw

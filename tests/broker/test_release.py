@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django_taskq.broker.deliveries import LOST
+from django_taskq.broker.delivery import LOST
 from django_taskq.core.states import State
 from tests.broker.helpers import SETTLED, Hand, Shard, id_of
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from django_taskq.broker import Submission
-from django_taskq.broker.deliveries import LOST
+from django_taskq.broker.delivery import LOST
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.states import State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from django_taskq.broker.deliveries import CANCEL_REQUESTED, DUPLICATE, LOST
+from django_taskq.broker.delivery import CANCEL_REQUESTED, DUPLICATE, LOST
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Attempt
 from django_taskq.core.states import State

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from django_taskq.broker.broker import Submission
-from django_taskq.broker.deliveries import complete
+from django_taskq.broker.delivery import complete
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.statistics import Activity, Depth, Minute, Statistics
 from django_taskq.core.activity import activity

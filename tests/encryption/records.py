@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from django_taskq import Task
-from django_taskq.broker.deliveries import Settlement
+from django_taskq.broker.delivery import Settlement
 from django_taskq.bulk import Writer
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message

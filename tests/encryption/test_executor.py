@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message, unpack_fields
 from django_taskq.core.outcome import Outcome

@@ -8,7 +8,7 @@ import pytest
 
 from django_taskq import BreakerOpen
 from django_taskq.broker import Broker, get_broker
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.worker.tally import Tally
 from tests.sampleapp.tasks import add
 from tests.servers import wait_for

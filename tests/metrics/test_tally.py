@@ -7,7 +7,7 @@ import threading
 import time
 from multiprocessing import Pipe
 
-from django_taskq.broker.deliveries import Delivery, Lane, Settlement, bury, complete, release, retry
+from django_taskq.broker.delivery import Delivery, Lane, Settlement, bury, complete, release, retry
 from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.tally import BOUNDS, MOST_TASKS, Increments, Tally
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from django_taskq.broker import Broker
-from django_taskq.broker.deliveries import complete
+from django_taskq.broker.delivery import complete
 from django_taskq.core.activity import activity
 from django_taskq.core.message import Message
 from django_taskq.models import OutboxEntry, TaskResult

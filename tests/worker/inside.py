@@ -12,7 +12,8 @@ import msgspec
 
 from django_taskq import Task
 from django_taskq.broker import Broker
-from django_taskq.broker.deliveries import Deliveries, Delivery, Lane, Settlement
+from django_taskq.broker.deliveries import Deliveries
+from django_taskq.broker.delivery import Delivery, Lane, Settlement
 from django_taskq.broker.keys import Keys
 from django_taskq.broker.workers import Workers, new_worker_id
 from django_taskq.conf import get_settings

@@ -13,7 +13,7 @@ import pytest
 
 from django_taskq import Task, TaskFailed, TaskHandle
 from django_taskq.broker import Broker
-from django_taskq.broker.deliveries import Delivery
+from django_taskq.broker.delivery import Delivery
 from django_taskq.log_bounds import LogBounds
 from django_taskq.logs import KeptLog
 from django_taskq.worker import distributor

@@ -13,7 +13,7 @@ import pytest
 
 from django_taskq import Retry
 from django_taskq.broker import Broker
-from django_taskq.broker.deliveries import Delivery, Settlement, release
+from django_taskq.broker.delivery import Delivery, Settlement, release
 from django_taskq.signals import task_failed
 from django_taskq.worker import claimer, distributor
 from django_taskq.worker.held import Held

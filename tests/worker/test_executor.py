@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from django_taskq.broker.deliveries import Delivery, Settlement
+from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import Retry, TaskCancelled, TaskTimeout
