@@ -18,7 +18,7 @@ from django.db import router
 from django_taskq.broker import Broker
 from django_taskq.bulk import DatabaseAway, Writer
 from django_taskq.conf import get_settings
-from django_taskq.core.message import pack_fields
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import TaskqError

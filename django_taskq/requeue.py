@@ -22,7 +22,8 @@ from django.utils import timezone
 from django_taskq.broker import get_broker
 from django_taskq.broker.requeue import Answer, requeue_messages
 from django_taskq.conf import get_settings
-from django_taskq.core.message import Message, UnknownVersion, unpack_fields
+from django_taskq.core.fields import unpack_fields
+from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.sealing import is_sealed_json
 from django_taskq.exceptions import KeyMissing, MalformedMessage, TaskqError
 from django_taskq.models import DeadTask, TaskResult

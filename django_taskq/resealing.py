@@ -17,7 +17,8 @@ from django_taskq import outbox
 from django_taskq.broker import get_broker
 from django_taskq.broker.stored import stored_messages
 from django_taskq.conf import get_settings
-from django_taskq.core.message import Attempt, pack_fields, unpack_fields
+from django_taskq.core.fields import pack_fields, unpack_fields
+from django_taskq.core.message import Attempt
 from django_taskq.core.sealing import PREFIX, Place, from_json, is_sealed, is_sealed_json, to_json
 from django_taskq.exceptions import MalformedMessage, Undecryptable
 from django_taskq.keyring import get_keyring

@@ -14,7 +14,7 @@ from django_taskq.broker.connection import Call, run_script
 from django_taskq.broker.delivery import Delivery, Lane, Settlement, left_behind
 from django_taskq.broker.keys import GROUP, Keys, place_of
 from django_taskq.broker.lane import LaneCalls
-from django_taskq.core.message import id_in
+from django_taskq.core.fields import id_in
 from django_taskq.core.turns import Turns
 
 CLAIM_MESSAGES = 500

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from django_taskq.broker.keys import Place, place_of
-from django_taskq.core.message import Message, readable
+from django_taskq.core.fields import named, readable
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome, decode_outcome
 from django_taskq.core.states import State
 
@@ -49,7 +50,7 @@ def found_of(reply: list[Any]) -> Found:
     if kind == b"p":
         suffix, *fields = payload or [b""]
         queue = location[1:].decode()
-        limit = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"z", b"").decode().split(" ", 2)[-1]
+        limit = named(fields).get(b"z", b"").decode().split(" ", 2)[-1]
         return Found(
             State.BLOCKED, queue, location, readable(fields), None, None, "", *_place(suffix, queue)[1:], 0, limit
         )

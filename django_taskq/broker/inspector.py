@@ -15,7 +15,7 @@ from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, wai
 from django_taskq.broker.queues import QueueState, queue_states
 from django_taskq.broker.worker_states import RunningTask, WorkerState, worker_states
 from django_taskq.core.activity import activity
-from django_taskq.core.message import id_in
+from django_taskq.core.fields import id_in
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.core.progress import Progress
 

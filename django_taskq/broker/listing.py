@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from django_taskq.broker.broker import Found, enqueued_at
 from django_taskq.broker.keys import Place, place_of
-from django_taskq.core.message import Message, id_in, readable
+from django_taskq.core.fields import id_in, readable
+from django_taskq.core.message import Message
 from django_taskq.core.states import State
 
 if TYPE_CHECKING:

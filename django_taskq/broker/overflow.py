@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from django_taskq.broker.found import Found, ended_waiting, found_of
 from django_taskq.core.activity import activity
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import QueueFull

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from django_taskq.core.message import pack_fields
+from django_taskq.core.fields import pack_fields
 
 if TYPE_CHECKING:
     from django_taskq.broker.broker import Broker

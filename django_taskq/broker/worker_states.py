@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker.broker import enqueued_at
+from django_taskq.core.fields import readable
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import readable
 from django_taskq.core.progress import Progress, decode_progress
 
 if TYPE_CHECKING:

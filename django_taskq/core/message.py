@@ -7,6 +7,7 @@ Arguments stay raw JSON here; only the producer encodes and only the executor de
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,12 @@ KEPT_ATTEMPTS = 10
 KEPT_WORKERS = 10
 LONGEST_NUMBER = 15  # digits of a number on the wire; milliseconds have 13
 DEFAULT_IDEMPOTENCY_TTL = 86_400
+
+# Fields that mean the same in every version: a worker that cannot run a message can put it off, bury or cancel it.
+ENVELOPE = (b"i", b"t", b"r", b"l", b"d", b"e")
+OF_ONE_PLACE = (b"z", b"c")  # written by scripts while a message is parked or waits for its slot
+UNKNOWN_SINCE = b"g"  # ms; since when the message has waited for a worker that can run it. Left out of the next attempt
+PASSING = (*OF_ONE_PLACE, UNKNOWN_SINCE)
 
 
 class Attempt(msgspec.Struct, array_like=True):
@@ -149,66 +156,16 @@ class UnknownVersion(MalformedMessage):
         self.envelope = envelope
 
 
-# Fields that mean the same in every version: a worker that cannot run a message can put it off, bury or cancel it.
-ENVELOPE = (b"i", b"t", b"r", b"l", b"d", b"e")
-OF_ONE_PLACE = (b"z", b"c")  # written by scripts while a message is parked or waits for its slot
-UNKNOWN_SINCE = b"g"  # ms; since when the message has waited for a worker that can run it. Left out of the next attempt
-PASSING = (*OF_ONE_PLACE, UNKNOWN_SINCE)
-
-
 def _of_version(version: bytes, named: dict[bytes, bytes]) -> MalformedMessage:
     text = f"The message has version {version.decode('ascii', 'replace')!r}; this process knows {VERSION}."
     if not version.isdigit() or len(version) > 9 or int(version) <= VERSION:
         return MalformedMessage(text)
-    envelope = [part for name in ENVELOPE if name in named for part in (name, named[name])]
-    return UnknownVersion(text, Message.decode(envelope))
+    return UnknownVersion(text, Message.decode(picked(named, ENVELOPE)))
 
 
-def envelope_of(fields: list[bytes]) -> Message:
-    """As much as can be known of a message that cannot be read; MalformedMessage where not even its id can."""
-    named = dict(zip(fields[::2], fields[1::2], strict=False))
-    for names in (ENVELOPE, ENVELOPE[:2]):
-        try:
-            return Message.decode([part for name in names if name in named for part in (name, named[name])])
-        except MalformedMessage:
-            continue
-    return Message.decode([b"i", named.get(b"i", b""), b"t", b"?"])
-
-
-def readable(fields: list[bytes]) -> Message | None:
-    """The message, or what every version says of it; None where it cannot be read."""
-    try:
-        return Message.decode(fields)
-    except UnknownVersion as error:
-        return error.envelope
-    except MalformedMessage:
-        return None
-
-
-def id_in(fields: list[bytes]) -> bytes:
-    """The id that the fields name, b'' where they name none."""
-    return dict(zip(fields[::2], fields[1::2], strict=False)).get(b"i", b"")
-
-
-def put_off(fields: list[bytes], since: int, enqueued: int, losses: int) -> list[bytes]:
-    """The fields of a message, of whatever version, that goes back to the schedule without having been run."""
-    named = dict(zip(fields[::2], fields[1::2], strict=True))
-    named[UNKNOWN_SINCE] = b"%d" % since
-    for name in OF_ONE_PLACE:
-        named.pop(name, None)
-    named.setdefault(b"e", b"%d" % enqueued)
-    if losses:
-        named[b"l"] = b"%d" % losses
-    return [part for pair in named.items() for part in pair]
-
-
-def unknown_since(fields: list[bytes], now: int) -> int:
-    """Since when a message has waited for a worker that can run it; `now` (ms) where it has not, or nobody can tell."""
-    named = dict(zip(fields[::2], fields[1::2], strict=True))
-    try:
-        return min(now, max(0, _whole(named[UNKNOWN_SINCE])))
-    except (KeyError, ValueError):
-        return now
+def picked(named: dict[bytes, bytes], names: Iterable[bytes]) -> list[bytes]:
+    """Flat fields again, of those names that there are."""
+    return [part for name in names if name in named for part in (name, named[name])]
 
 
 _encode_json = msgspec.json.Encoder().encode
@@ -231,19 +188,11 @@ _COLLECTIONS: dict[bytes, tuple[str, msgspec.json.Decoder[Any]]] = {
 }
 
 
-def _whole(value: bytes) -> int:
+def number_in(value: bytes) -> int:
     """A number that clocks, databases and Redis can hold; ValueError."""
     if len(value) > LONGEST_NUMBER:
         raise ValueError(f"a number of {len(value)} digits")
     return int(value)
-
-
-def losses_of(fields: list[bytes]) -> int:
-    """Workers lost with a message before its last retry; 0 where that cannot be read."""
-    try:
-        return _whole(dict(zip(fields[::2], fields[1::2], strict=False)).get(b"l", b"0"))
-    except ValueError:
-        return 0
 
 
 def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
@@ -251,7 +200,7 @@ def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
     for name, value in named.items():
         try:
             if name in _INTEGERS:
-                setattr(message, _INTEGERS[name], _whole(value))
+                setattr(message, _INTEGERS[name], number_in(value))
             elif name in _TEXTS:
                 setattr(message, _TEXTS[name], value.decode())
             elif name in _COLLECTIONS:
@@ -260,27 +209,10 @@ def _decode_rest(message: Message, named: dict[bytes, bytes]) -> None:
             elif name == b"q":
                 message.gates = value
             elif name == b"r":
-                message.run = _whole(value) + 1
+                message.run = number_in(value) + 1
             elif name == b"y":
-                message.idempotency_ttl = _whole(value)
+                message.idempotency_ttl = number_in(value)
             elif name not in PASSING:
                 message.later += (name, value)
         except (ValueError, RecursionError, msgspec.MsgspecError) as error:
             raise MalformedMessage(f"Field {name.decode('ascii', 'replace')} cannot be read: {error}") from error
-
-
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[bytes]).decode
-
-
-def pack_fields(fields: list[bytes] | list[bytes | str]) -> bytes:
-    """Flat fields as one blob, for what a dead letter keeps."""
-    return _pack([field.encode() if isinstance(field, str) else field for field in fields])
-
-
-def unpack_fields(raw: bytes) -> list[bytes]:
-    """The inverse of pack_fields; raises MalformedMessage."""
-    try:
-        return _unpack(raw)
-    except msgspec.MsgspecError as error:
-        raise MalformedMessage(f"The packed message cannot be read: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_taskq import registry
 from django_taskq.broker.delivery import Delivery, Settlement, release
-from django_taskq.core.message import losses_of
+from django_taskq.core.fields import losses_of, named
 from django_taskq.worker.batches import Batch, deliveries_of
 from django_taskq.worker.executor import MOST_LOSSES
 from django_taskq.worker.gathering import Gathering
@@ -195,9 +195,6 @@ def _is_async(delivery: Delivery) -> bool:
 
 def _task_of(delivery: Delivery) -> Task[..., Any] | None:
     """The task of a message. What cannot be read goes to a thread, which says so."""
-    fields = delivery.fields
-    if len(fields) > 3 and fields[2] == b"t":
-        name = fields[3]
-    else:  # a foreign producer's order
-        name = dict(zip(fields[::2], fields[1::2], strict=False)).get(b"t", b"")
+    fields = delivery.fields  # in the order of our own producers, or a foreign one's
+    name = fields[3] if len(fields) > 3 and fields[2] == b"t" else named(fields).get(b"t", b"")
     return registry.find(name.decode("utf-8", "replace"))

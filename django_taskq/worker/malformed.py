@@ -15,8 +15,9 @@ from django_taskq import registry
 from django_taskq.announcements import dead_letter
 from django_taskq.broker.delivery import Delivery, Settlement, bury
 from django_taskq.core.activity import activity
+from django_taskq.core.fields import envelope_of
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, envelope_of
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.exceptions import MalformedMessage
 from django_taskq.logs import fields_of_message

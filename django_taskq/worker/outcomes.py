@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from django_taskq.broker.broker import enqueued_at
 from django_taskq.core.activity import activity
-from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.fields import pack_fields
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.sealed import seal_outcome

@@ -12,8 +12,9 @@ from django_taskq import announcements
 from django_taskq.broker.broker import Found, cancelled_outcome
 from django_taskq.broker.delivery import Delivery, Settlement, bury, complete, retry
 from django_taskq.core.activity import activity
+from django_taskq.core.fields import put_off, unknown_since
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, UnknownVersion, put_off, unknown_since
+from django_taskq.core.message import Message, UnknownVersion
 from django_taskq.core.outcome import encode_outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import KeyMissing

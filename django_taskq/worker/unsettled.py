@@ -7,7 +7,8 @@ from django_taskq.broker import scripts
 from django_taskq.broker.delivery import Settlement, bury
 from django_taskq.broker.keys import Keys
 from django_taskq.core.activity import activity
-from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.fields import pack_fields
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.exceptions import MalformedMessage
 from django_taskq.worker.failure import text_of

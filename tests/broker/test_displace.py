@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from django_taskq.broker import Broker, Submission, scripts
+from django_taskq.core.fields import unpack_fields
 from django_taskq.core.ids import id_to_str
-from django_taskq.core.message import Message, unpack_fields
+from django_taskq.core.message import Message
 from django_taskq.exceptions import BrokerFull, QueueFull
 from django_taskq.queue_options import DROP_OLDEST, QueueOptions
 from tests.broker.helpers import HOUR, Hand, Shard, id_of, message, send_twice

@@ -11,8 +11,9 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from django_taskq.broker import Broker
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.ids import id_from_str
-from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.models import DeadTask

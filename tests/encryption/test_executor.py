@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_taskq.broker.delivery import Delivery, Settlement
+from django_taskq.core.fields import unpack_fields
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import Message, unpack_fields
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.progress import Progress
 from django_taskq.core.sealing import new_key

@@ -7,8 +7,9 @@ from typing import Any
 from django_taskq.broker import Broker
 from django_taskq.broker.connection import retrying
 from django_taskq.broker.keys import index_field
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import Attempt, Message, pack_fields
+from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome, encode_outcome
 
 NOW = 1_760_000_000.0  # epoch seconds

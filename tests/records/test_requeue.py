@@ -12,8 +12,9 @@ from django_taskq import requeue as module
 from django_taskq.broker import Broker
 from django_taskq.broker.connection import run_scripts
 from django_taskq.bulk import Writer
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import Attempt, Message, pack_fields
+from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerFull, BrokerUnavailable

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from django_taskq import Breaker, InvalidArguments, InvalidTask, task
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.gates import gates_in, pack_queue_gates
-from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.message import Message
 from django_taskq.models import DeadTask
 from django_taskq.queue_options import QueueOptions, parse_queue
 from django_taskq.rates import Rate, parse_rate

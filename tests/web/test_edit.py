@@ -13,8 +13,9 @@ from django.test import Client
 from django_taskq.admin import arguments as module
 from django_taskq.admin.arguments import Unusable, editable, edited
 from django_taskq.broker import Broker
+from django_taskq.core.fields import pack_fields
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import Message, pack_fields
+from django_taskq.core.message import Message
 from django_taskq.models import DeadTask
 from django_taskq.requeue import requeue
 from tests.records.outcomes import failed

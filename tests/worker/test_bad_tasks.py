@@ -9,8 +9,9 @@ import pytest
 from django_taskq import TaskHandle
 from django_taskq.broker import get_broker
 from django_taskq.broker.broker import Submission
+from django_taskq.core.fields import unpack_fields
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import Message, unpack_fields
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import ResultError, TaskFailed
 from tests.servers import WorkerProcess, wait_for

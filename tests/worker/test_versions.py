@@ -11,8 +11,8 @@ from django_taskq import TaskHandle
 from django_taskq.broker import get_broker, scripts
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.keys import index_field
+from django_taskq.core.fields import unpack_fields
 from django_taskq.core.ids import new_id
-from django_taskq.core.message import unpack_fields
 from django_taskq.exceptions import TaskFailed
 from django_taskq.models import DeadTask
 from django_taskq.requeue import Requeued, RequeueRefused, requeue
