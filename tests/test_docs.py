@@ -21,11 +21,11 @@ import pytest
 from django.core.management import load_command_class
 from django.core.management.base import BaseCommand
 
-from django_taskq import Exponential, exceptions, get_task, redaction, registry, signals
+from django_taskq import Exponential, exceptions, get_task, redaction, registry, setting_parsers, signals
 from django_taskq.api.routes import ROUTES
 from django_taskq.broker.keys import Keys
 from django_taskq.broker.scripts import ALL, ENQUEUE
-from django_taskq.conf import _PARSERS, read_settings
+from django_taskq.conf import read_settings
 from django_taskq.core import message
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import TRANSITIONS
@@ -78,7 +78,7 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 def test_every_setting_has_its_default():
     documented = {quoted(row[0]): quoted(row[1]) for row in rows(section("configuration.md", "TASKQ").split("###")[0])}
-    assert set(documented) == set(_PARSERS)
+    assert set(documented) == set(setting_parsers.PARSERS)
     for key, default in documented.items():
         value = eval(default, {"timedelta": timedelta})
         assert read_settings({key: value}) == read_settings({}), key
