@@ -7,6 +7,7 @@ from django_taskq.batch import BatchCall, BatchContext
 from django_taskq.breaker import Breaker
 from django_taskq.context import TaskContext, current_task
 from django_taskq.core.retry import Exponential, Fixed, Linear
+from django_taskq.decorator import task
 from django_taskq.exceptions import (
     BreakerOpen,
     BrokerFull,
@@ -35,7 +36,7 @@ from django_taskq.exceptions import (
 )
 from django_taskq.handle import TaskHandle, get_task
 from django_taskq.schedules import Cron, Every
-from django_taskq.task import Task, task
+from django_taskq.task import Task
 
 __all__ = [
     "BatchCall",

@@ -10,6 +10,7 @@ from asgiref.sync import sync_to_async
 
 from django_taskq import producer
 from django_taskq.conf import get_settings
+from django_taskq.route import Route
 
 if TYPE_CHECKING:
     from django_taskq.handle import TaskHandle
@@ -23,10 +24,10 @@ class Sender(Generic[P, R]):
     change, PayloadTooLarge, QueueFull and BrokerUnavailable.
     """
 
-    _route: producer.Route
+    _route: Route
 
     @property
-    def route(self) -> producer.Route:
+    def route(self) -> Route:
         """Where its calls go."""
         return self._route
 

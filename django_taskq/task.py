@@ -1,29 +1,18 @@
-"""`@task`: makes a function one that can be sent to a worker, with the signature it has."""
+"""A task: a function that can be sent to a worker, with the signature it has."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import timedelta
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Concatenate,
-    Literal,
-    Protocol,
-    Unpack,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from asgiref.sync import iscoroutinefunction
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
 from django_taskq import options as task_options
-from django_taskq import producer, schedules
-from django_taskq.batch import BatchCodec, BatchDecorator, batching_of, call_here
+from django_taskq import schedules
+from django_taskq.batch import BatchCodec, batching_of, call_here
 from django_taskq.breaker import Breaker
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
@@ -35,9 +24,10 @@ from django_taskq.core.message import Message
 from django_taskq.core.retry import Backoff
 from django_taskq.exceptions import InvalidArguments, InvalidTask, ResultError
 from django_taskq.rates import Rate
-from django_taskq.registry import all_tasks, register
+from django_taskq.registry import all_tasks
+from django_taskq.route import route_for
 from django_taskq.sender import P, R, Sender
-from django_taskq.typed_options import CallOptions, Options
+from django_taskq.typed_options import CallOptions
 
 if TYPE_CHECKING:
     from django_taskq.moments import Moment
@@ -49,7 +39,7 @@ class TaskCall(Sender[P, R]):
     def __init__(self, task: Task[P, R], overrides: Mapping[str, Any]) -> None:
         self.task = task
         self._overrides = overrides
-        self._route = producer.route_for(task, task.options, overrides)
+        self._route = route_for(task, task.options, overrides)
 
     def __repr__(self) -> str:
         return f"<TaskCall {self.task.name} {self._overrides}>"
@@ -174,7 +164,7 @@ class Task(Sender[P, R]):
         self.gates = self._gates(options)
         source = options.fair_key
         self.share_key = None if source is None else CallKey(self.name, "fair_key", source, self.codec.signature)
-        self._route = producer.route_for(self, options, {})
+        self._route = route_for(self, options, {})
         self.__dict__.update({option: getattr(options, option) for option in task_options.OPTIONS})
         self.circuit_breaker = options.circuit_breaker and options.circuit_breaker.named(self.name)
         self.options = options
@@ -210,72 +200,6 @@ class AsyncTask(Task[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:  # type: ignore[override]
         """The coroutine, to be awaited here."""
         return cast("Coroutine[Any, Any, R]", super().__call__(*args, **kwargs))
-
-
-class Decorator(Protocol):
-    """What `@task(...)` applies to a function."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class ContextDecorator(Protocol):
-    """What `@task(takes_context=True, ...)` applies to a function. Callers leave the context out."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
-    ) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
-
-
-@overload
-def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-@overload
-def task(function: Callable[P, R], /) -> Task[P, R]: ...
-@overload
-def task(*, takes_context: Literal[True], **options: Unpack[Options]) -> ContextDecorator: ...
-@overload
-def task(*, batch: int, batch_timeout: float | timedelta = ..., **options: Unpack[Options]) -> BatchDecorator: ...
-@overload
-def task(*, takes_context: Literal[False] = False, **options: Unpack[Options]) -> Decorator: ...
-def task(function: Any = None, /, *, takes_context: bool = False, **options: Any) -> Any:
-    """Makes a module-level function a task: `@task`, or `@task(queue_name="mail", max_retries=5)`.
-
-    The function stays callable as it is. Raises InvalidTask, at import, for a function that no worker could find and
-    for options that are unknown or contradict each other; UnknownQueue for a queue that TASKQ does not declare.
-    """
-    if function is None:
-        return functools.partial(_make, takes_context=takes_context, options=options)
-    return _make(function, takes_context=takes_context, options=options)
-
-
-def _make(function: Any, *, takes_context: bool, options: dict[str, Any]) -> Task[..., Any]:
-    _refuse_unusable(function)
-    kind: type[Task[..., Any]] = AsyncTask if iscoroutinefunction(function) else Task
-    made = kind(function, takes_context=takes_context, **options)
-    register(made)
-    return made
-
-
-def _refuse_unusable(function: Any) -> None:
-    """InvalidTask for what no worker could import by its name, or could not run to a result."""
-    if not inspect.isfunction(function):
-        shown = f"a {type(function).__name__}" if not isinstance(function, type) else f"the class {function.__name__}"
-        raise InvalidTask(f"@task goes on a module-level function, not on {shown} ({function!r:.100}).")
-    where = f"{function.__module__}.{function.__qualname__}"
-    if function.__name__ == "<lambda>":
-        raise InvalidTask(f"{where}: a lambda cannot be a task, because no worker finds it by its name. Use def.")
-    if "." in function.__qualname__:
-        raise InvalidTask(
-            f"{where}: a task must be a function at the top level of a module, where workers find it by its name; "
-            "not a method and not a function inside another."
-        )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidTask(f"{where}: a generator cannot be a task. Collect what it yields and return it.")
 
 
 def _forget_settings(setting: str, **_: object) -> None:

@@ -18,6 +18,7 @@ from django_taskq.backend.options import ALLOWED, options_of, problems_of
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import InvalidTask
 from django_taskq.options import TaskOptions, parse, resolve
+from django_taskq.route import Route, route_for
 
 _CARRIED = ("max_retries", "timeout", "hard_timeout", "record")
 
@@ -92,7 +93,7 @@ class Backend:
         self.framework.task_enqueued.send_robust(type(self), task_result=result)
         return result
 
-    def _route(self, adapted: AdaptedTask, task: Any, enqueued: int) -> producer.Route:
+    def _route(self, adapted: AdaptedTask, task: Any, enqueued: int) -> Route:
         where = f"{adapted.name}.using()"
         overrides = {
             **self._overrides(adapted),
@@ -100,7 +101,7 @@ class Backend:
             "queue_name": task.queue_name,
             "priority": int(task.priority),
         }
-        route = producer.route_for(adapted, adapted.options, overrides)
+        route = route_for(adapted, adapted.options, overrides)
         origin = results.Origin(self.alias, task.run_after, enqueued)
         return replace(route, more={**route.more, "origin": origin.encoded()})
 

@@ -6,7 +6,7 @@ Django's autodiscovery does not: it looks for `tasks` in apps, and this package 
 from __future__ import annotations
 
 from django_taskq.conf import get_settings
-from django_taskq.task import task
+from django_taskq.decorator import task
 
 
 @task(name="django_taskq.bench", queue_name=next(iter(get_settings().queues)), max_retries=0, outbox=False)
