@@ -39,7 +39,8 @@ FLUSH = 3.0  # seconds that the end of a worker process may wait for the transpo
 FILTERED = "[Filtered]"
 # Dead letters of which no attempt ran into an error here: nothing passed through the middleware.
 NEVER_RAISED = frozenset(
-    {"invalid_arguments", "unknown_task", "unknown_version", "malformed", "worker_lost", "refused"}
+    {"invalid_arguments", "malformed", "refused", "undecryptable", "unknown_task", "unknown_version", "unsealed"}
+    | {"worker_lost"}
 )
 _STATUS = {"succeeded": "ok", "retried": "internal_error", "failed": "internal_error"}  # of others: aborted
 

@@ -20,6 +20,7 @@ from django_taskq import BreakerOpen, Discard, TaskFailed
 from django_taskq.broker import Broker
 from django_taskq.core.ids import id_from_str
 from django_taskq.exceptions import InvalidArguments, TaskCancelled, TaskTimeout
+from django_taskq.metrics.worker import REASONS
 from django_taskq.middleware.sentry import ORIGIN
 from django_taskq.signals import task_failed, worker_process_stopped
 from tests.observability import tasks
@@ -227,6 +228,15 @@ def test_dead_letters_that_never_ran_are_reported(items: Items) -> None:
     assert unknown["message"] == "shop.gone is a dead letter: unknown_task"
     assert (unknown["tags"]["taskq_reason"], unknown["tags"]["taskq_queue"]) == ("unknown_task", "mail")
     assert invalid["exception"]["values"][0]["type"] == "InvalidArguments"
+
+
+def test_no_reason_of_a_dead_letter_goes_unreported(items: Items) -> None:
+    run(context_of(tasks.works))
+    for reason in REASONS:
+        told = {"task_id": "0", "queue": "mail", "attempt": 1, "duration": 0.0, "error": None}
+        task_failed.send_robust("shop.gone", reason=reason, **told)
+    of_attempts = {"failed", "timeout", "hard_timeout"}  # the middleware reports what an attempt raised
+    assert {event["tags"]["taskq_reason"] for event in items("event")} == {*REASONS} - of_attempts
 
 
 @pytest.mark.parametrize("kind", [*worker_tasks.HOSTILE, *ODD])
