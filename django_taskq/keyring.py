@@ -40,6 +40,19 @@ def is_installed() -> bool:
 
 
 def _read(settings: Settings) -> Keyring:
+    """Raises where no key is among the variables: whatever reports errors may report those."""
+    keys = _keys(settings)
+    if isinstance(keys, KeyMissing):
+        raise keys
+    try:
+        return Keyring(keys)
+    except ImportError:
+        first = next(iter(keys), "")
+        del keys
+        raise KeyMissing(f"Sealed values need the package cryptography: {EXTRA}.", key_id=first) from None
+
+
+def _keys(settings: Settings) -> dict[str, bytes | None] | KeyMissing:
     keys: dict[str, bytes | None] = {}
     for key_id, secret in settings.encryption_keys.items():
         try:
@@ -47,17 +60,12 @@ def _read(settings: Settings) -> Keyring:
             keys[key_id] = None if text is None else parse_key(text)
         except Exception as error:  # noqa: BLE001 - a callable may raise anything, and its text may hold anything
             why = str(error) if isinstance(error, ValueError | OSError) and not callable(secret) else repr(type(error))
-            raise KeyMissing(
+            return KeyMissing(
                 f"TASKQ['ENCRYPTION_KEYS'][{key_id!r}] cannot be used: {why}. It must be the base64 of 32 bytes, "
                 '"file:/path" to a file that holds it, or a callable that returns it.',
                 key_id=key_id,
-            ) from None
-    try:
-        return Keyring(keys)
-    except ImportError:
-        raise KeyMissing(
-            f"Sealed values need the package cryptography: {EXTRA}.", key_id=next(iter(keys), "")
-        ) from None
+            )
+    return keys
 
 
 def _forget(setting: str, **_: object) -> None:

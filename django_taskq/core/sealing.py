@@ -57,31 +57,32 @@ class Keyring:
 
     def seal(self, place: Place, plain: bytes) -> str:
         """Raises KeyMissing where the first key is not here."""
-        key = self._keys.get(self._first)
-        if key is None:
-            raise KeyMissing(key_id=self._first)
-        nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + self._cipher(_own_key(key, place.id)).encrypt(nonce, plain, _bound(place, self._first))
+        cipher, nonce = self._cipher_of(self._first, place.id), os.urandom(NONCE_BYTES)
+        sealed = nonce + cipher.encrypt(nonce, plain, _bound(place, self._first))
         return f"{PREFIX}{self._first}:{binascii.b2a_base64(sealed, newline=False).decode()}"
 
     def open(self, place: Place, sealed: str) -> bytes:
         """The inverse; KeyMissing for a key that is not here, Undecryptable for all that was not sealed for there."""
         key_id = key_id_of(sealed)
-        key = self._keys.get(key_id)
-        if key is None:
-            raise KeyMissing(key_id=key_id)
-        text = sealed[len(PREFIX) + len(key_id) + 1 :]
+        cipher, text = self._cipher_of(key_id, place.id), sealed[len(PREFIX) + len(key_id) + 1 :]
         try:
             raw = binascii.a2b_base64(text, strict_mode=True)
             # Base64 has several spellings of some values, and only one was made here.
             if binascii.b2a_base64(raw, newline=False).decode() == text:
                 nonce, data = raw[:NONCE_BYTES], raw[NONCE_BYTES:]
-                return self._cipher(_own_key(key, place.id)).decrypt(nonce, data, _bound(place, key_id))
+                return cipher.decrypt(nonce, data, _bound(place, key_id))
         except (ValueError, self._invalid):
             pass
         raise Undecryptable(
             f"{place.task}: its {place.kind} was not sealed for it with the key {key_id!r}, or was altered since."
         )
+
+    def _cipher_of(self, key_id: str, id: bytes) -> AESGCM:
+        """Apart from its callers, so that no frame of an error has a key among its variables: reporters send those."""
+        key = self._keys.get(key_id)
+        if key is None:
+            raise KeyMissing(key_id=key_id)
+        return self._cipher(_own_key(key, id))
 
 
 def is_key_id(text: object) -> bool:
