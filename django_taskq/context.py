@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message
 from django_taskq.core.progress import Progress
+from django_taskq.core.sealing import is_sealed_json
 from django_taskq.exceptions import TaskqError
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class TaskContext:
         if not (_is_finite(current) and (total is None or _is_finite(total))):
             raise TaskqError(f"progress() takes numbers, not {current!r:.50} of {total!r:.50}.")
         if self.place is not None:
-            said = "" if self.task.encrypt else str(text)  # it goes to Redis as it is
+            # It goes to Redis as it is.
+            said = "" if self.task.encrypt or is_sealed_json(self.message.args) else str(text)
             self.place.report(self, Progress(float(current), None if total is None else float(total), said))
 
     @property

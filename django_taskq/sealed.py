@@ -10,7 +10,7 @@ import msgspec
 
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
-from django_taskq.core.sealing import Place, from_json, is_sealed_json, to_json
+from django_taskq.core.sealing import Place, from_json, is_sealed, is_sealed_json, to_json
 from django_taskq.exceptions import TaskqError, Undecryptable
 from django_taskq.keyring import get_keyring
 
@@ -87,6 +87,13 @@ def _leave_out(outcome: Outcome) -> None:
         outcome.result, outcome.result_error = None, UNKEPT
     outcome.error_message = UNKEPT if outcome.error_message else ""
     outcome.traceback = outcome.log = ""
+
+
+def seal_history(message: Message) -> None:
+    """Seals what attempts left that were made before the task had encrypt=True."""
+    for attempt in message.history:
+        if not any(is_sealed(getattr(attempt, name)) for name in OF_ATTEMPT):
+            seal_attempt(message, attempt)
 
 
 def seal_attempt(message: Message, attempt: Attempt) -> None:

@@ -46,7 +46,8 @@ def put_off(executor: Executor, work: Work, error: BreakerOpen) -> Settlement:
     message = work.message
     note_start(executor, work)
     about = {**fields_of(work.context), "worker": executor.worker}
-    logger.info("%s %s put off: %s", work.task.name, work.context.id, error, extra=about)
+    why = f"circuit breaker {error.breaker} is open" if work.sealed else error
+    logger.info("%s %s put off: %s", work.task.name, work.context.id, why, extra=about)
     return retry(
         work.delivery, message.id, max(SHORTEST, error.seconds), message.fields(),
         activity("retried", work.task.name),

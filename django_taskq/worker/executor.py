@@ -65,8 +65,9 @@ class Executor:
             if delivery.__class__ is batches.Batch:
                 return batches.prepare_batch(self, delivery)
             return self._prepared(delivery)
-        except BaseException as fault:
-            logger.exception("entry %s cannot be run", delivery.location.decode("utf-8", "replace"))
+        except BaseException as fault:  # noqa: BLE001
+            entry = delivery.location.decode("utf-8", "replace")
+            sealing.log_fault(logger, delivery, fault, f"entry {entry} cannot be run")
             return self.broken(delivery, fault)
 
     def _prepared(self, delivery: Delivery) -> Work | Settlement:
@@ -140,9 +141,9 @@ class Executor:
                 return batches.conclude_batch(self, work, result, error)
             settlement = self.succeeded(work, result) if error is None else self.failed(work, error)
             return settlement if work.task.circuit_breaker is None else broken.told(settlement, work, error)
-        except BaseException as fault:
-            about = self._fields(work)
-            logger.exception("%s %s: its end cannot be described", work.task.name, work.context.id, extra=about)
+        except BaseException as fault:  # noqa: BLE001
+            text = f"{work.task.name} {work.context.id}: its end cannot be described"
+            sealing.log_fault(logger, work.delivery, fault, text, extra=self._fields(work))
             return self.broken(work.delivery, fault)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:

@@ -19,6 +19,7 @@ from django_taskq.middleware import call_chain
 from django_taskq.model_references import fill
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import Mean, Settle, call_task
+from django_taskq.worker.sealing import log_fault
 from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
@@ -145,8 +146,9 @@ class AsyncRun:
             await self._attempt()
         except GeneratorExit:  # a task's own task raised it: asyncio closes all that waits for that one, this too
             pass
-        except BaseException as fault:
-            logger.exception("entry %s: a fault of the worker itself", self.delivery.location.decode())
+        except BaseException as fault:  # noqa: BLE001
+            entry = self.delivery.location.decode()
+            log_fault(logger, self.delivery, fault, f"entry {entry}: a fault of the worker itself")
             self.pool.settle(self.pool.executor.broken(self.delivery, fault))
         finally:
             notes.clear(self.number)

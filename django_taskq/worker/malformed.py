@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from django_taskq import registry
 from django_taskq.announcements import dead_letter
 from django_taskq.broker.delivery import Delivery, Settlement, bury
 from django_taskq.core.activity import activity
@@ -22,8 +21,9 @@ from django_taskq.core.outcome import encode_outcome
 from django_taskq.exceptions import MalformedMessage
 from django_taskq.logs import fields_of_message
 from django_taskq.sealed import seal_outcome
-from django_taskq.worker.failure import Failure, describe
+from django_taskq.worker.failure import describe, line_of
 from django_taskq.worker.outcomes import failure_outcome
+from django_taskq.worker.sealing import hides
 
 if TYPE_CHECKING:
     from django_taskq.worker.executor import Executor
@@ -34,14 +34,15 @@ logger = logging.getLogger("django_taskq.worker.tasks")
 def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> Settlement:
     """How a delivery ends that nobody can run. Never raises."""
     failure = describe(error)
+    # A fault in the middle of a run may tell what was run.
+    hidden = not isinstance(error, MalformedMessage) and hides(delivery)
     derived = hashlib.sha256(f"{delivery.lane.name} {delivery.entry.decode()}".encode()).digest()[:16]
 
     def under(message: Message) -> Settlement:
         outcome = failure_outcome(executor, delivery, message, failure, "malformed")
-        task = None if isinstance(error, MalformedMessage) else registry.find(message.task)
-        if task is not None and task.encrypt:  # a fault in the middle of a run may tell what was run
+        if hidden:
             seal_outcome(outcome, message.task)
-        tell = _told(executor, delivery, message, failure, error)
+        tell = _told(executor, delivery, message, line_of(failure, hidden=True) if hidden else failure.message, error)
         return bury(
             delivery, message.id, "malformed", encode_outcome(outcome), activity("failed", message.task),
             executor.key_of(message), then=tell, instead=lambda: under(Message(derived, message.task)),
@@ -54,14 +55,14 @@ def malformed(executor: Executor, delivery: Delivery, error: BaseException) -> S
 
 
 def _told(
-    executor: Executor, delivery: Delivery, message: Message, failure: Failure, error: BaseException
+    executor: Executor, delivery: Delivery, message: Message, what: str, error: BaseException
 ) -> Callable[[], None]:
     signal = dead_letter(message, delivery.lane.queue, "malformed", error)
 
     def tell() -> None:
         logger.error(
             "%s %s malformed: entry %s of queue %s: %s; kept as a dead letter",
-            message.task, id_to_str(message.id), delivery.entry.decode(), delivery.lane.queue, failure.message,
+            message.task, id_to_str(message.id), delivery.entry.decode(), delivery.lane.queue, what,
             extra=fields_of_message(message, delivery.lane.queue, executor.worker),
         )  # fmt: skip
         signal()

@@ -1,19 +1,24 @@
-"""Sealed tasks in the worker: their calls are opened before a run, and what a run leaves is sealed."""
+"""Sealed tasks in the worker: their calls are opened before a run, and what a run leaves is sealed, or not told."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from django_taskq import registry
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
 from django_taskq.core.sealing import is_sealed_json
 from django_taskq.exceptions import KeyMissing, TaskqError, Undecryptable, Unsealed
-from django_taskq.sealed import MARK, opened_call, seal_call
-from django_taskq.worker.failure import describe
+from django_taskq.sealed import MARK, opened_call, seal_call, seal_history
+from django_taskq.worker.batches import deliveries_of
+from django_taskq.worker.failure import describe, line_of
 from django_taskq.worker.unknown import key_missing
 
 if TYPE_CHECKING:
-    from django_taskq.broker.delivery import Settlement
+    from django_taskq.broker.delivery import Delivery, Settlement
     from django_taskq.worker.executor import Executor
     from django_taskq.worker.work import Work
 
@@ -41,9 +46,12 @@ def _seal_now(work: Work) -> None:
     """From now on it goes its way as if it had been sent sealed: to the next attempt, the records, a dead letter."""
     message, delivery = work.message, work.delivery
     seal_call(message)
+    seal_history(message)
     named = dict(zip(delivery.fields[::2], delivery.fields[1::2], strict=True))
     named.pop(b"k", None)
     named[b"a"] = message.args
+    if message.history:
+        named[b"h"] = msgspec.json.encode(message.history)
     delivery.fields = [part for pair in named.items() for part in pair]
 
 
@@ -65,3 +73,25 @@ def _hide_call(work: Work) -> None:
         seal_call(work.message)
     except TaskqError:
         work.message.args, work.message.kwargs = MARK, b"{}"
+    seal_history(work.message)
+
+
+# --- faults of the worker itself, which may tell what was run ---------------------------------------------------------
+
+
+def hides(delivery: Delivery) -> bool:
+    """Whether a call of the delivery is sealed, or should be."""
+    for each in deliveries_of(delivery):
+        named = dict(zip(each.fields[::2], each.fields[1::2], strict=False))
+        task = registry.find(named.get(b"t", b"").decode("utf-8", "replace"))
+        if is_sealed_json(named.get(b"a", b"")) or (task is not None and task.encrypt):
+            return True
+    return False
+
+
+def log_fault(logger: logging.Logger, delivery: Delivery, fault: BaseException, text: str, **more: Any) -> None:
+    """The text with the fault's traceback, or of a sealed call with its class only."""
+    if hides(delivery):
+        logger.error("%s: %s", text, line_of(describe(fault), hidden=True), **more)
+    else:
+        logger.error("%s", text, exc_info=fault, **more)

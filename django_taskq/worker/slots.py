@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.worker.sealing import log_fault
 from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Slot:
                 return
             try:
                 self._run(delivery)
-            except BaseException as fault:
-                logger.exception("entry %s: a fault of the worker itself", delivery.location.decode())
+            except BaseException as fault:  # noqa: BLE001
+                log_fault(logger, delivery, fault, f"entry {delivery.location.decode()}: a fault of the worker itself")
                 self.pool.notes.clear(self.number)
                 self.pool.settle(self.pool.executor.broken(delivery, fault))
                 self.work, self.busy = None, False

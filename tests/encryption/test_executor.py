@@ -12,7 +12,6 @@ from django_taskq.core.fields import unpack_fields
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome
-from django_taskq.core.progress import Progress
 from django_taskq.core.sealing import new_key
 from django_taskq.exceptions import HardTimeout
 from django_taskq.opening import shown_message, shown_outcome
@@ -205,19 +204,3 @@ def test_a_key_file_may_come_and_go(executor: Executor, keys: SettingsWrapper, t
 
 def _sealed_elsewhere() -> list[bytes | str]:
     return ["i", new_id(), "t", charge.name, "a", b'"$sealed:1:k1:AAAA"']
-
-
-def test_the_words_of_a_progress_stay_here(executor: Executor) -> None:
-    """They would go to Redis with the worker's beat."""
-
-    class Place:
-        worker = "w"
-        told: Progress | None = None
-
-        def report(self, context: object, progress: Progress) -> None:
-            self.told = progress
-
-    place, context = Place(), run(executor, delivery_for(message_of())).context
-    context.place = place
-    context.progress(1, 2, SECRET)
-    assert place.told == Progress(1.0, 2.0, "")
