@@ -15,6 +15,7 @@ from django_taskq.broker.delivery import Delivery, Lane, Settlement, left_behind
 from django_taskq.broker.keys import GROUP, Keys, place_of
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.core.fields import id_in
+from django_taskq.core.gates import queues_with_gates
 from django_taskq.core.turns import Turns
 
 CLAIM_MESSAGES = 500
@@ -54,6 +55,7 @@ class Deliveries:
         self._lanes: dict[bytes, Lane] = {}
         self._first = 0
         self._gates = gates  # of queues, packed
+        self._gated = frozenset(queues_with_gates(gates))
         self._turns = Turns(weights) if weights else None
         self._claim_head = (
             keys.index, keys.ready, keys.due, keys.workers, keys.outcomes, keys.recorder, keys.paused, keys.cancels,
@@ -145,6 +147,10 @@ class Deliveries:
         return [
             bool(reply) and left_behind(settlement, reply) for settlement, reply in zip(settlements, found, strict=True)
         ]
+
+    def is_gated(self, delivery: Delivery) -> bool:
+        """Whether a claim decides what is to become of it. Its reply says so, and nothing else does."""
+        return delivery.lane.share[:1] == "g" or delivery.lane.queue in self._gated
 
     def pending(self, connection: redis.Connection) -> list[tuple[Lane, bytes, int]]:
         """What Redis thinks this worker holds: lane, entry, losses. Raises redis-py's errors."""

@@ -89,6 +89,11 @@ def pack_queue_gates(queues: Mapping[str, QueueOptions]) -> bytes:
     return _pack(gates) if gates else b""
 
 
+def queues_with_gates(packed: bytes) -> list[str]:
+    """The names in what `pack_queue_gates` made."""
+    return list(msgspec.msgpack.decode(packed, type=dict[str, Any])) if packed else []
+
+
 def _gates_of_queue(queue: str, options: QueueOptions) -> list[Gate]:
     gates: list[Gate] = []
     if options.max_concurrency is not None:

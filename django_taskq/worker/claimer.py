@@ -215,7 +215,11 @@ class Claimer:
                 )
                 for delivery in found:
                     self._held.add(delivery)
-                self._distributor.give(found)
+                # A limit may have had something against it, which is for a claim to say once more.
+                gated = [delivery for delivery in found if self._deliveries.is_gated(delivery)]
+                self._distributor.release(gated)
+                if len(gated) < len(found):
+                    self._distributor.give([delivery for delivery in found if delivery not in gated])
         self._compare_at = time.monotonic() + COMPARE_EVERY
 
     def _sleep(self, connection: redis.Connection, claim: Claim) -> None:

@@ -65,7 +65,7 @@ class Distributor:
             if (delivery.losses or b"l" in delivery.fields) and _is_suspect(delivery):
                 self._suspects.append(delivery)
         if self._suspects:
-            self._release([delivery for delivery in deliveries if delivery not in self._suspects])
+            self.release([delivery for delivery in deliveries if delivery not in self._suspects])
             return
         to_loop = gathered = 0
         for delivery in deliveries:
@@ -135,7 +135,7 @@ class Distributor:
             self._release_waiting()
             return None
         delivery = self._suspects.popleft()
-        self._release(self._suspects)
+        self.release(self._suspects)
         self._suspects.clear()
         task = _task_of(delivery)
         if task is not None and task.batching is not None:
@@ -153,21 +153,22 @@ class Distributor:
         before = time.monotonic() - MOST_WAIT
         for pool in (self._threads, self._loop):
             if pool.waiting() and (late := pool.take_back(before)):
-                self._release(late)
+                self.release(late)
                 pool.durations.at_least(MOST_WAIT)
 
     def release_all(self) -> None:
         """Hands on what has not started."""
         self._release_waiting()
-        self._release(self._suspects)
+        self.release(self._suspects)
         self._suspects.clear()
 
     def _release_waiting(self) -> None:
-        self._release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")))
+        self.release(self._threads.take_back(float("inf")) + self._loop.take_back(float("inf")))
         for calls in self._gathering.all():
-            self._release(calls)
+            self.release(calls)
 
-    def _release(self, deliveries: Iterable[Delivery]) -> None:
+    def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Hands them on to other workers."""
         for delivery in deliveries:
             if isinstance(delivery, Batch):
                 delivery.leave()

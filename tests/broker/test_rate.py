@@ -15,12 +15,14 @@ from django_taskq.core.gates import concurrency_gate, pack_queue_gates, rate_gat
 from django_taskq.core.message import Message
 from django_taskq.exceptions import RateLimited
 from django_taskq.queue_options import QueueOptions
-from django_taskq.rates import parse_rate
+from django_taskq.rates import Rate, parse_rate
 from tests.broker.helpers import Hand, Shard, id_of, message
 from tests.broker.test_limits import gated
 
 
-def send(shard: Shard, count: int, rate: str, *, burst: int = 1, limit: str = "task:t", **values: Any) -> list[bytes]:
+def send(
+    shard: Shard, count: int, rate: str | Rate, *, burst: int = 1, limit: str = "task:t", **values: Any
+) -> list[bytes]:
     gate = rate_gate(limit, parse_rate(rate), burst)
     return shard.send([Submission(gated(gate, **values), "default") for _ in range(count)])
 
@@ -121,13 +123,6 @@ def test_a_retry_needs_a_new_slot(shard: Shard, hand: Hand) -> None:
     hand.retry(delivery, 0)
     assert ids(hand) == []
     assert shard.scheduled()[first] > shard.broker.time() * 1000 + 3_500_000
-
-
-def test_what_comes_back_from_a_worker_is_not_asked_again(shard: Shard, hand: Hand) -> None:
-    [first, _] = send(shard, 2, "1/h")
-    hand.die(hand.claim())
-    other = Hand(shard, "w2")
-    assert ids(other) == [first]
 
 
 def test_slots_outlive_the_state_of_their_limit(shard: Shard, hand: Hand) -> None:

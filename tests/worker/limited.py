@@ -41,6 +41,11 @@ def needs_a_gate(path: str, gate: str) -> None:
     Path(gate).read_text()
 
 
+@task(max_concurrency=1, on_conflict="discard")
+def one_or_none(path: str, number: int) -> None:
+    write(path, event="start", number=number)
+
+
 guard = Breaker("guard", failures=1, within=60, cooldown=0.3)
 
 

@@ -21,8 +21,8 @@ from django_taskq.worker.loop import LoopPool
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.pools import ThreadPool
 from tests.servers import RedisServer, wait_for
-from tests.worker import tasks
-from tests.worker.conftest import outcomes
+from tests.worker import limited, tasks
+from tests.worker.conftest import Ledger, outcomes
 from tests.worker.inside import Crew, Desk, delivery_of, kind_of, new_executor, outcome_in
 
 
@@ -75,6 +75,23 @@ def test_orphans_are_run_once(broker: Broker) -> None:
     connection.disconnect()
     assert not crew.held
     assert sorted(tasks.ran) == list(range(20))
+    crew.end()
+
+
+def test_orphans_of_a_limited_task_are_for_a_claim_to_judge(broker: Broker, ledger: Ledger) -> None:
+    """The reply that never came said of all but one that they are to be discarded."""
+    crew = Crew(broker)
+    crew.register.register(crew.worker, {})
+    limited.one_or_none.delay_many([((ledger.path, number), {}) for number in range(4)])
+    connection = broker.connections.open()
+    crew.claimer._deliveries.claim(connection, 20, 0.0, lease_ms=0, awake=True)
+    crew.claimer._compare(connection)
+    wait_for(lambda: not crew.held)
+    connection.disconnect()
+    crew.claimer.start()
+    ended = wait_for(lambda: len(outcomes()) == 4 and outcomes())
+    assert sorted(outcome.status for outcome in ended) == ["discarded"] * 3 + ["succeeded"]
+    assert [line["number"] for line in ledger.read()] == [0]
     crew.end()
 
 

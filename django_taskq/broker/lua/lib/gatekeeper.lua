@@ -11,8 +11,6 @@ local function gatekeeper()
 -- @include rate
 -- @include breaker
 -- @include gates
-  gatekept = {
-    examine = examine, pause_returned = paused_tasks and pause_returned, unparked = function() return unparked end,
-  }
+  gatekept = {examine = examine, unparked = function() return unparked end}
   return gatekept
 end

@@ -55,10 +55,11 @@ local function take_returned(lane)
     local claimed = redis.call('XCLAIM', lane, 'workers', worker, 0, entry, 'RETRYCOUNT', losses + 1)
     if not claimed[1] then
       redis.call('XACK', lane, 'workers', entry) -- deleted while it was pending
-    elseif gates and gates.pause_returned and gates.pause_returned(entry, claimed[1][2], losses) then
-      remove(lane, {entry})
     else
-      collect(lane, losses, cancel_requested(claimed[1][2]), claimed)
+      local fields = claimed[1][2]
+      local verdict = cancel_requested(fields)
+      if gates and verdict == 0 then verdict = gates.examine(entry, fields, losses) end
+      if verdict then collect(lane, losses, verdict, claimed) else remove(lane, {entry}) end
     end
   end
 end

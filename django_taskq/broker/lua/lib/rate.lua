@@ -6,6 +6,7 @@
 -- limit asks for that n + 1 starts never fit into a window of n (rates.py). A message that others have passed (they were
 -- due by the plan as it was, it by the plan as it is now) or whose slot belongs to a plan that was forgotten goes next:
 -- one interval after the last start, and the plan moves by an interval.
+-- So does a message that has used its slot and is handed over once more (slot 0, before all others).
 -- State of a limit, in us: n next slot, s shift, l last slot used.
 local function plan(gate, slot, now)
   local _, name, interval, lead, tolerance = unpack(gate)
@@ -33,6 +34,14 @@ end
 -- When nobody waits for it any more, a limit is as good as one that never was.
 local function keep(rate, now)
   redis.call('PEXPIRE', rate.key, number(math.max(0, rate.next + rate.shift - now) / 1000 + 60000))
+end
+
+local function forget_slots(fields, gates)
+  local slots = {}
+  for _, gate in ipairs(gates) do
+    if gate[1] == 'r' then slots[#slots + 1] = '0' end
+  end
+  if #slots > 0 then set_value(fields, 'c', table.concat(slots, ' ')) end
 end
 
 -- Nil: the message may start now, and has used its slots. Otherwise the time in us at which it may.
