@@ -35,7 +35,7 @@ def rarely(account_id: int) -> int:
     return account_id
 
 
-@task(circuit_breaker=Breaker(failures=2, within=60, cooldown=0.4), max_retries=20, backoff=[0.01])
+@task(circuit_breaker=Breaker(failures=2, within=60, cooldown=0.4), max_retries=20, backoff=[0.1])
 def needs_a_gate(path: str, gate: str) -> None:
     write(path, event="start")
     Path(gate).read_text()
