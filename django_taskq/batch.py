@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cached_property, reduce
@@ -16,6 +17,7 @@ from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.core.signature import Parameters, resolved
 from django_taskq.exceptions import InvalidBatchResult, InvalidTask, TaskqError
+from django_taskq.moments import moment_of_ms
 from django_taskq.options import BATCH_TIMEOUT
 
 if TYPE_CHECKING:
@@ -73,6 +75,11 @@ class BatchCall(Generic[T]):
     def attempt(self) -> int:
         """1 during the first attempt of this call, whatever the others are at."""
         return 1 if self._context is None else self._context.attempt
+
+    @property
+    def deadline(self) -> dt.datetime | None:
+        """By when this call must have ended, for `using(deadline=...)` of a task that it needs; None: at any time."""
+        return None if self._context is None else moment_of_ms(self._context.message.deadline)
 
     @property
     def error(self) -> BaseException | None:

@@ -122,9 +122,15 @@ current_request_id: ContextVar[str] = ContextVar("django_taskq_request_id", defa
 
 
 def inherited_deadline() -> int | None:
-    """The deadline of the running task, in epoch ms on Redis' clock; None outside of one, and where it has none."""
+    """The deadline of the running task, in epoch ms on Redis' clock; None outside of one, and where it has none.
+
+    Of a batch the nearest of its calls', which is when the batch ends: what it sends may be for any of them.
+    """
     context = _current.get()
-    return None if context is None else context.message.deadline
+    if context is None or not context.calls:
+        return None if context is None else context.message.deadline
+    deadlines = (call.context.message.deadline for call in context.calls)
+    return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
 
 def current_task() -> TaskContext:

@@ -47,3 +47,11 @@ def parse_moment(value: Any) -> Moment | None:
         value = timezone.make_aware(value, timezone.get_default_timezone())
     # 0 would mean "none" on the wire
     return Moment(max(1, -((_EPOCH - value) // _MILLISECOND)), relative=False)
+
+
+def moment_of_ms(ms: int | None) -> dt.datetime | None:
+    """The datetime, in UTC, that `parse_moment` turns into so many ms since the epoch; None beyond the year 9999."""
+    try:
+        return None if ms is None else _EPOCH + ms * _MILLISECOND
+    except OverflowError:
+        return None

@@ -115,3 +115,20 @@ def at_most_two(calls: list[BatchCall[Step]]) -> None:
 @task(batch=1_000, batch_timeout=30)
 def patient(calls: list[BatchCall[Step]]) -> None:
     _note(calls)
+
+
+@task
+def child() -> None:
+    """Sent by a batch."""
+
+
+@task(batch=3, batch_timeout=0.3, timeout=None)
+def sends_children(calls: list[BatchCall[str]]) -> list[list[str]]:
+    """One child that is for any of the calls, and one that is for this one."""
+    return [
+        [
+            child.using(inherit_deadline=True, run_after=60).delay().id,
+            child.using(deadline=call.deadline, run_after=60).delay().id,
+        ]
+        for call in calls
+    ]

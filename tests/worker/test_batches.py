@@ -14,8 +14,10 @@ import pytest
 from django_taskq import Task, TaskFailed, TaskHandle
 from django_taskq.broker import Broker
 from django_taskq.broker.delivery import Delivery
+from django_taskq.core.ids import id_from_str
 from django_taskq.log_bounds import LogBounds
 from django_taskq.logs import KeptLog
+from django_taskq.moments import moment_of_ms
 from django_taskq.worker import distributor
 from django_taskq.worker.batches import Batch, BatchWork
 from django_taskq.worker.notes import Notes
@@ -182,6 +184,19 @@ def test_limits_count_calls_and_not_batches(crew: Crew, ledger: Ledger) -> None:
     assert ends(handles) == ["succeeded"] * 10
     assert max(names.count(name) for names in names_of(ledger) for name in names) == 2
     assert max(map(len, names_of(ledger))) == 4
+
+
+def test_what_a_batch_sends_inherits_the_nearest_deadline_and_one_call_hands_on_its_own(
+    broker: Broker, crew: Crew
+) -> None:
+    now = round(broker.time() * 1000)
+    given = [now + 90_000, now + 30_000, None]
+    sends = batch_tasks.sends_children
+    handles = [sends.using(deadline=moment_of_ms(deadline)).delay("x") for deadline in given]
+    children = [id for handle in handles for id in handle.get(timeout=SOON)]
+    found = broker.find([id_from_str(id) for id in children])
+    deadlines = [each.message.deadline for each in found if each.message is not None]
+    assert deadlines == [given[1], given[0], given[1], given[1], given[1], None]
 
 
 def test_a_backlog_runs_in_full_batches(broker: Broker, ledger: Ledger) -> None:
