@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker import scripts
 from django_taskq.broker.gates import BreakerState, breaker_commands, breaker_state, paused_tasks
+from django_taskq.broker.periodic import Note, notes_by_name
 from django_taskq.broker.queues import QueueState, inspection, queue_states, read_states
 from django_taskq.exceptions import TaskqError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 SILENT = 15.0  # seconds without a beat, after which a worker can be declared dead
 MOST_WORKERS = 2_000  # whose state is asked for
-MOST_NAMES = 500  # breakers that are asked for, the first by name; and paused tasks
+MOST_NAMES = 500  # breakers that are asked for, the first by name; and paused tasks, and periodic ones
 
 
 class Beating(NamedTuple):
@@ -37,6 +39,7 @@ class Census(NamedTuple):
     workers: list[Beating]
     paused_tasks: list[str]
     breakers: list[BreakerState]  # those that have ever failed
+    periodic: dict[str, Note]  # by name
 
     def age(self, queue: QueueState) -> float:
         """Seconds since the one that has waited longest is ready; 0 when nothing waits."""
@@ -53,6 +56,7 @@ def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Censu
         ("ZRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES"),
         ("SMEMBERS", keys.paused),
         ("SMEMBERS", keys.breakers),
+        ("HGETALL", keys.periodic),
         ("EVALSHA", scripts.INSPECT.sha, *inspection(keys, names)),
     ]
     try:
@@ -60,7 +64,7 @@ def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Censu
     except TaskqError:
         queue_states(connections, keys, names)  # loads the script, if that is what was missing
         replies = connections.pipeline(commands)
-    (seconds, micros), lingering, outcomes, counters, paused, failed, states = replies
+    (seconds, micros), lingering, outcomes, counters, paused, failed, ticks, states = replies
     now = int(seconds) + int(micros) / 1e6
     lag = max(0, int(outcomes) - int(lingering or 0))
     breakers = sorted(name.decode("utf-8", "replace") for name in failed)[:MOST_NAMES]
@@ -74,6 +78,7 @@ def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Censu
         _workers(now, counters, hashes[:many]),
         paused_tasks(paused)[:MOST_NAMES],
         [breaker_state(name, reply, now) for name, reply in zip(breakers, hashes[many:], strict=True)],
+        dict(islice(notes_by_name(ticks).items(), MOST_NAMES)),
     )
 
 

@@ -107,6 +107,17 @@ class Ticks:
         self._broker.connections.execute("HDEL", self._key, *(f"{name}:{field}" for field in (*_NUMBERS, "id")))
 
 
+def notes_by_name(flat: Sequence[bytes]) -> dict[str, Note]:
+    """What Redis knows of all periodic tasks that have been fired or given up, from the reply to HGETALL; by name."""
+    known = dict(zip(flat[::2], flat[1::2], strict=True))
+    names = sorted(field.removesuffix(b":tick") for field in known if field.endswith(b":tick"))
+    fields = [field.encode() for field in (*_NUMBERS, "id")]
+    return {
+        name.decode("utf-8", "replace"): _note([known.get(b"%b:%b" % (name, field)) for field in fields])
+        for name in names
+    }
+
+
 def _note(values: Sequence[bytes | None]) -> Note:
     tick, fired, late, missed, overlapped = (int(number or 0) for number in values[:-1])
     return Note(tick, fired, late, missed, overlapped, values[-1] or b"")

@@ -1,4 +1,4 @@
-"""The gauges of the whole queue, read from Redis when somebody scrapes."""
+"""The figures of the whole queue, read from Redis when somebody scrapes."""
 
 from __future__ import annotations
 
@@ -70,6 +70,11 @@ class Cluster:
         yield from (depth, oldest, paused, tasks, breakers, workers)
         yield families.SCHEDULED.of(sum(queue.scheduled for queue in seen.queues))
         yield families.LAG.of(seen.lag)
+        for counter, family in families.TICKS.items():
+            ticks = family.new()
+            for name, note in seen.periodic.items():
+                ticks.add_metric((name,), getattr(note, counter))
+            yield ticks
 
     def up(self) -> bool:
         """Whether Redis answers, or did less than a second ago."""

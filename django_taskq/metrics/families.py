@@ -45,6 +45,19 @@ BREAKER = Family(
 )  # fmt: skip
 SCHEDULED = Family(GaugeMetricFamily, "taskq_scheduled", "Tasks that wait for their time, in all queues.")
 WORKERS = Family(GaugeMetricFamily, "taskq_workers", "Task processes in the register, by state.", ("state",))
+TICKS = {  # by what a note of the broker calls it
+    "fired": Family(CounterMetricFamily, "taskq_periodic_sent_total", "Ticks that were sent.", ("periodic",)),
+    "late": Family(
+        CounterMetricFamily, "taskq_periodic_late_total", "Ticks that were sent more than 5 s late.", ("periodic",)
+    ),
+    "missed": Family(
+        CounterMetricFamily, "taskq_periodic_missed_total", "Ticks that nobody could send in time.", ("periodic",)
+    ),
+    "overlapped": Family(
+        CounterMetricFamily, "taskq_periodic_overlapped_total",
+        "Ticks that were left out, because the task of the one before was still on its way.", ("periodic",),
+    ),
+}  # fmt: skip
 LAG = Family(GaugeMetricFamily, "taskq_recorder_lag", "Outcomes that are not in the database yet.")
 
 # Of one process, which sends tasks.
@@ -76,7 +89,7 @@ MEMORY = Family(
 )
 CPU = Family(CounterMetricFamily, "taskq_worker_cpu_seconds_total", "CPU time of all of this worker's processes.")
 
-OF_THE_QUEUE = (REDIS_UP, DEPTH, OLDEST, PAUSED, TASK_PAUSED, BREAKER, SCHEDULED, WORKERS, LAG)
+OF_THE_QUEUE = (REDIS_UP, DEPTH, OLDEST, PAUSED, TASK_PAUSED, BREAKER, SCHEDULED, WORKERS, *TICKS.values(), LAG)
 OF_A_WORKER = (
     SENT, PROCESSED, RETRIES, DEAD, DURATION, WAIT, RECLAIMED, BUSY, PROCESSES, BEAT, MEMORY, CPU,
 )  # fmt: skip

@@ -15,9 +15,12 @@ from django.db import transaction
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from django_taskq import Breaker, metrics, producer, task
-from django_taskq.broker import Broker, census, get_broker
+from django_taskq.broker import Broker, Submission, census, get_broker
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.periodic import Tick, Ticks
 from django_taskq.broker.workers import Beat, Workers
+from django_taskq.core.ids import new_id
+from django_taskq.core.message import Message
 from django_taskq.metrics import cluster
 from tests.metrics.scrape import collected
 from tests.sampleapp.tasks import add
@@ -108,6 +111,24 @@ def test_only_so_many_breakers_and_paused_tasks_have_series(
     seen = collected(registry)
     assert {s.labels["breaker"] for s in seen.all if s.name == "taskq_breaker_state"} == {"a", "b"}
     assert [s.labels["task"] for s in seen.all if s.name == "taskq_task_paused"] == ["a", "b"]
+
+
+def test_ticks_of_periodic_tasks_are_counted_from_the_first_on(
+    broker: Broker, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert collected(registry).values("taskq_periodic_late_total") == []
+    ticks, now = Ticks(broker), round(broker.time() * 1000)
+    for tick in (
+        Tick("a:day", now), Tick("a:day", now + 1, late=True, missed=3), Tick("a:day", now + 2, overlap=False),
+        Tick("b", now),
+    ):  # fmt: skip
+        ticks.fire(tick, Submission(Message(new_id(), "t"), "default"))
+    seen = collected(registry)
+    counts = {name: seen.values(f"taskq_periodic_{name}_total") for name in ("sent", "late", "missed", "overlapped")}
+    assert counts == {"sent": [2, 1], "late": [1, 0], "missed": [3, 0], "overlapped": [1, 0]}
+    assert seen("taskq_periodic_late_total", periodic="a:day") == 1
+    monkeypatch.setattr(census, "MOST_NAMES", 1)
+    assert collected(registry).values("taskq_periodic_sent_total") == [2]
 
 
 def test_workers_by_state(broker: Broker, redis_server: RedisServer, registry: CollectorRegistry) -> None:

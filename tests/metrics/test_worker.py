@@ -18,6 +18,7 @@ from django.core.management.base import CommandError
 from django_taskq import Breaker
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.periodic import Tick, Ticks
 from django_taskq.metrics.families import OF_A_WORKER, OF_THE_QUEUE
 from tests.conftest import StartWorker
 from tests.metrics.scrape import get, port_of, scrape
@@ -40,6 +41,7 @@ def test_all_processes_are_one_scrape_and_counters_survive_them(worker: StartWor
     port = port_of(process)
     Inspector(get_broker()).pause_task("nobody.calls.it")
     Breaker("crm", failures=1).ask("failure", "")
+    Ticks(get_broker()).give_up(Tick("report", 1, missed=2))
     add.delay_many([((1, 2), {})] * 50)
     fail.delay()
     tasks.fails.delay(str(tmp_path / "fails"), 1)
@@ -67,6 +69,7 @@ def test_all_processes_are_one_scrape_and_counters_survive_them(worker: StartWor
     wait_for(lambda: scrape(port)("taskq_worker_processes", state="running") == 2)
     assert "makes way for a new one" in process.output()
     assert seen("taskq_redis_up") == 1
+    assert seen("taskq_periodic_missed_total", periodic="report") == 2
     assert seen("process_resident_memory_bytes") > 1e7
     assert seen("taskq_worker_resident_memory_bytes", process="task") > 1e7
     families = {family.name.removesuffix("_total") for family in (*OF_THE_QUEUE, *OF_A_WORKER)}
