@@ -10,6 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db.models import Count, Max, Min, Q, QuerySet
 from django.utils import timezone
 
+from django_taskq.core.sealing import PREFIX
 from django_taskq.management.command import at_least
 from django_taskq.models import DeadTask
 from django_taskq.opening import hidden, shown_row
@@ -25,7 +26,7 @@ def add_filters(parser: CommandParser) -> None:
     add("--task", metavar="NAME", help="only this task")
     add("--queue", metavar="NAME", help="only this queue")
     add("--reason", help="only this reason: failed, timeout, worker_lost, invalid_arguments ...")
-    add("--error", metavar="TEXT", help="only error classes or messages that contain this")
+    add("--error", metavar="TEXT", help="only error classes that contain this, or messages, but for sealed ones")
     add("--group", metavar="FINGERPRINT", help="only this group, as `list --grouped` names it")
     add("--older", **hours, help="only what failed longer ago")
     add("--newer", **hours, help="only what failed since then")
@@ -46,7 +47,8 @@ def chosen(options: dict[str, Any]) -> QuerySet[DeadTask]:
         if options[option]:
             rows = rows.filter(**{column: options[option]})
     if text := options["error"]:
-        rows = rows.filter(Q(error_class__icontains=text) | Q(error_message__icontains=text))
+        read = Q(error_message__icontains=text) & ~Q(error_message__startswith=PREFIX)  # a part of base64 says nothing
+        rows = rows.filter(Q(error_class__icontains=text) | read)
     if options["older"] is not None:
         rows = rows.filter(failed_at__lt=now - timedelta(hours=options["older"]))
     if options["newer"] is not None:

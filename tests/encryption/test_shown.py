@@ -132,6 +132,13 @@ def test_the_command_shows_them_when_told_to(broker: Broker) -> None:
     assert run("taskq_dead", "show", str(dead.task_id), "--open").out.count(SECRET) >= 3
 
 
+def test_dead_letters_are_found_by_the_class_of_a_sealed_error_and_not_by_its_text(broker: Broker) -> None:
+    dead = dead_letter()
+    found = {text: run("taskq_dead", "list", "--json", "--error", text).json for text in ("valueerr", "money", "seal")}
+    assert [row["task_id"] for row in found["valueerr"]] == [str(dead.task_id)]
+    assert (found["money"], found["seal"]) == ([], [])
+
+
 def test_a_result_that_came_plain_from_redis_is_no_result(broker: Broker) -> None:
     forged = succeeded(task=charge.name, result=b'["forged"]')
     settle(broker, forged)
