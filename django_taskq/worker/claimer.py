@@ -7,16 +7,16 @@ of. After every reconnect, and every ten seconds, it compares Redis' list with i
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import redis
 
 from django_taskq.broker.deliveries import Claim, Deliveries
 from django_taskq.broker.errors import typed
 from django_taskq.exceptions import TaskqError
+from django_taskq.worker.comparing import unknown_deliveries
 from django_taskq.worker.distributor import MOST_WAIT
 from django_taskq.worker.sleeper import Sleeper
 
@@ -37,27 +37,27 @@ LOOK_EVERY = 0.1  # seconds, at what waits here or for room
 PROBE = 16  # messages claimed to see whether one is for the pool that has room
 LONGEST_PAUSE = 5.0  # seconds between attempts while Redis is away
 
+Ended = Literal["idle", "enough", "refused", "crowded"]
+
 
 class Claimer:
-    """`stop()` from any thread. It ends by itself, too, and says why: `idle` when a burst finds nothing more, `enough`
-    after `most` messages, `refused` when this worker was declared dead, `crowded` when a task that must run alone came
-    and what runs here does not end soon."""
+    """`stop()` from any thread. It ends by itself, too, and `ended` says why: `idle` when a burst finds nothing more,
+    `enough` after `most` messages, `refused` when this worker was declared dead, `crowded` when a task that must run
+    alone came and what runs here does not end soon."""
 
     def __init__(
         self, connections: Connections, deliveries: Deliveries, held: Held, distributor: Distributor, clock: Clock,
-        room: threading.Event, *, most: int | None, register: Callable[[], None], idle: Callable[[], None] | None,
-        enough: Callable[[], None], refused: Callable[[], None], crowded: Callable[[], None],
+        room: threading.Event, register: Callable[[], None], *, most: int | None = None, burst: bool = False,
     ) -> None:  # fmt: skip
         self._connections, self._deliveries, self._held = connections, deliveries, held
         self._distributor, self._clock, self._room = distributor, clock, room
-        self._most, self._register, self._idle, self._enough, self._refused = most, register, idle, enough, refused
-        self._crowded = crowded
+        self._register, self._most, self._burst = register, most, burst
         self._sleeper = Sleeper(connections, deliveries.wake_keys)
         self._connection: redis.Connection | None = None
         self._asleep = self._full = False
         self._compare_at = self._full_since = 0.0  # monotonic seconds
-        self._wake_read, self._wake_write = os.pipe()
         self.stopping = False
+        self.ended: Ended | None = None
         self.claimed = 0
         self.thread = threading.Thread(target=self._run, name="taskq-claimer", daemon=True)
 
@@ -69,7 +69,7 @@ class Claimer:
         """Claims nothing more; what has not started is released. Returns when that is under way."""
         self.stopping = True
         self._room.set()
-        os.write(self._wake_write, b"!")
+        self._sleeper.wake()
         self.thread.join(LONGEST_SLEEP + 6.0)
 
     def _run(self) -> None:
@@ -98,6 +98,10 @@ class Claimer:
         self._get_up()
         self._disconnect()
 
+    def _end(self, why: Ended) -> None:
+        self.ended = why
+        self.stopping = True
+
     def _step(self) -> None:
         self._distributor.start_batches()
         if time.monotonic() >= self._compare_at:
@@ -113,12 +117,8 @@ class Claimer:
             self._end_when_enough()
             return
         self._full_since = 0.0
-        connection = self._connect()
-        if time.monotonic() >= self._compare_at:  # a new connection
-            self._compare(connection)
-            return
-        idle = not self._held
-        claim = self._claim(connection, wanted, 0 if self._idle is not None else SLEEPER_LEASE_MS)
+        connection, idle = self._connect(), not self._held
+        claim = self._claim(connection, wanted, 0 if self._burst else SLEEPER_LEASE_MS)
         if claim.deliveries:
             self._full = False
             self._distributor.give(claim.deliveries)
@@ -127,20 +127,20 @@ class Claimer:
         elif claim.full:
             self._say_full()
             self._pause(1.0)
-        elif self._idle is not None:
-            self._distributor.start_batches(due=False)
-            if claim.next_due is None or claim.next_due > self._clock.now():
-                self._end_burst(idle)
+        elif self._burst:
+            self._end_burst(claim, idle)
         else:
             self._sleep(connection, claim)
 
-    def _end_burst(self, idle: bool) -> None:
+    def _end_burst(self, claim: Claim, idle: bool) -> None:
         """Nothing is ready: the burst is over if nothing ran here when the claim was sent, for that might send more."""
-        if not idle:
+        self._distributor.start_batches(due=False)
+        if claim.next_due is not None and claim.next_due <= self._clock.now():
+            return
+        if idle:
+            self._end("idle")
+        else:
             self._pause(0.01)
-        elif self._idle is not None:
-            self._idle()
-            self.stopping = True
 
     def _end_when_enough(self) -> None:
         """After `most` messages, as soon as all of them have started."""
@@ -148,8 +148,7 @@ class Claimer:
             return
         self._distributor.start_batches(due=False)
         if not self._distributor.waiting():
-            self._enough()
-            self.stopping = True
+            self._end("enough")
 
     def _wanted(self) -> int:
         wanted = self._distributor.wanted()
@@ -165,8 +164,7 @@ class Claimer:
             self._held.add(delivery)
         self.claimed += len(claim.deliveries)
         if claim.refused:
-            self._refused()
-            self.stopping = True
+            self._end("refused")
         return claim
 
     def _run_suspect(self) -> None:
@@ -174,8 +172,7 @@ class Claimer:
         deadline = time.monotonic() + MOST_WAIT
         while not self.stopping and (delivery := self._distributor.start_suspect(len(self._held))) is None:
             if time.monotonic() >= deadline and self._distributor.busy():
-                self._crowded()
-                self.stopping = True
+                self._end("crowded")
             self._pause(0.05)
         while not self.stopping and delivery is not None and delivery.location in self._held:
             self._pause(0.05)
@@ -201,25 +198,16 @@ class Claimer:
 
     def _compare(self, connection: redis.Connection) -> None:
         """Runs what Redis counts as this worker's and this worker does not hold."""
-        pending = self._deliveries.pending(connection)
-        missing = {(lane, entry) for lane, entry, _ in pending if entry + b" " + lane.suffix not in self._held}
-        if missing:
-            # What was settled between the list and the look is no longer pending in a second list.
-            lost = [item for item in self._deliveries.pending(connection) if item[:2] in missing]
-            now = time.monotonic()
-            fetched = [self._deliveries.fetch(connection, *item, now) for item in lost]
-            found = [delivery for delivery in fetched if delivery is not None]
-            if found:
-                logger.warning(
-                    "%d deliveries had been claimed in a reply that never came; running them now", len(found)
-                )
-                for delivery in found:
-                    self._held.add(delivery)
-                # A limit may have had something against it, which is for a claim to say once more.
-                gated = [delivery for delivery in found if self._deliveries.is_gated(delivery)]
-                self._distributor.release(gated)
-                if len(gated) < len(found):
-                    self._distributor.give([delivery for delivery in found if delivery not in gated])
+        found = unknown_deliveries(self._deliveries, self._held, connection)
+        if found:
+            logger.warning("%d deliveries had been claimed in a reply that never came; running them now", len(found))
+            for delivery in found:
+                self._held.add(delivery)
+            # A limit may have had something against it, which is for a claim to say once more.
+            gated = [delivery for delivery in found if self._deliveries.is_gated(delivery)]
+            self._distributor.release(gated)
+            if len(gated) < len(found):
+                self._distributor.give([delivery for delivery in found if delivery not in gated])
         self._compare_at = time.monotonic() + COMPARE_EVERY
 
     def _sleep(self, connection: redis.Connection, claim: Claim) -> None:
@@ -232,7 +220,7 @@ class Claimer:
             seconds = min(seconds, claim.next_due - self._clock.now() + 0.0005)
         seconds = self._until_batch(seconds)
         if seconds > 0:
-            self._sleeper.sleep(seconds, connection, self._wake_read)
+            self._sleeper.sleep(seconds, connection)
 
     def _until_batch(self, seconds: float) -> float:
         """So many seconds, or fewer when a batch is to start sooner."""
@@ -264,11 +252,11 @@ class Claimer:
     def _connect(self) -> redis.Connection:
         if self._connection is None:
             self._connection = self._connections.open()
-            self._compare_at = 0.0
         return self._connection
 
     def _disconnect(self) -> None:
         self._sleeper.close()
+        self._compare_at = 0.0  # a reply may have been lost with the connection
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import random
 import signal
-import socket
 import threading
 import time
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-import django
-
-import django_taskq
 from django_taskq import producer
 from django_taskq.broker.deliveries import Deliveries
 from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
-from django_taskq.broker.workers import Beat, Workers
+from django_taskq.broker.workers import Workers
 from django_taskq.conf import get_settings
 from django_taskq.core.gates import pack_queue_gates
-from django_taskq.exceptions import TaskqError
 from django_taskq.logs import capture
 from django_taskq.registry import all_tasks
 from django_taskq.worker.batches import settlements_of
+from django_taskq.worker.cancellations import Cancellations
 from django_taskq.worker.claimer import Claimer
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.distributor import Distributor
@@ -34,6 +29,7 @@ from django_taskq.worker.held import Held
 from django_taskq.worker.loop import LoopPool
 from django_taskq.worker.pools import ThreadPool
 from django_taskq.worker.process_info import rss
+from django_taskq.worker.register_entry import RegisterEntry
 from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.settler import Settler
 from django_taskq.worker.tally import Tally
@@ -50,7 +46,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_taskq.worker")
 
 TICK = 0.1  # seconds
-ON_ITS_WAY = 15.0  # seconds that a claim's reply may take, or the comparison that finds what it brought
 SETTLING = 5.0  # seconds that a process which ends goes on trying to settle while Redis is away
 
 
@@ -69,22 +64,17 @@ class TaskProcess:
     out."""
 
     def __init__(self, broker: Broker, worker: str, options: WorkerOptions, notes: Notes, pipe: Connection) -> None:
-        self.worker, self.options, self._pipe, self._notes = worker, options, pipe, notes
+        self.worker, self.options, self._pipe = worker, options, pipe
         self._reporter = Reporter(pipe)
         self._tally = Tally() if options.metered else None
         settings, connections, keys = get_settings(), broker.connections, broker.keys
-        self._workers = Workers(connections, keys)
+        self._register_entry = RegisterEntry(Workers(connections, keys), worker, options, notes)
         self._held = Held()
         room = threading.Event()
         deliveries = Deliveries(
-            keys,
-            worker,
-            options.queues,
-            ordered=options.ordered,
-            weights=options.weights,
-            max_outcomes=options.max_outcomes or DEFAULT_MAX_OUTCOMES,
-            gates=pack_queue_gates(settings.queues),
-        )
+            keys, worker, options.queues, ordered=options.ordered, weights=options.weights,
+            max_outcomes=options.max_outcomes or DEFAULT_MAX_OUTCOMES, gates=pack_queue_gates(settings.queues),
+        )  # fmt: skip
         if settings.capture_logs is not None:
             capture(settings.capture_logs)
         clock = Clock()
@@ -93,18 +83,16 @@ class TaskProcess:
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
         self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
         self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)
+        self._cancellations = Cancellations(self._held, self._limits)
         distributor = Distributor(self._threads, self._loop, self._settler.put)
         self._claimer = Claimer(
-            connections, deliveries, self._held, distributor, clock, room,
-            most=options.max_tasks, register=self._register, idle=self._idle if options.burst else None,
-            enough=self._enough, refused=self._refused, crowded=self._crowded,
+            connections, deliveries, self._held, distributor, clock, room, self._register,
+            most=options.max_tasks, burst=options.burst,
         )  # fmt: skip
         self._draining_until: float | None = None  # monotonic seconds; inf: until everything is done
         self._sigterm = False
         self._orphaned = False
-        self._asked_to_cancel: dict[bytes, float] = {}  # location -> until when it may still arrive here (monotonic)
-        self._told, self._count_at = 0, 0.0
-        self._beat_at = 0.0
+        self._told, self._report_at = 0, 0.0
 
     def run(self) -> None:
         """As a process of its own: until it is told to stop, or has reason to."""
@@ -121,8 +109,9 @@ class TaskProcess:
             self._listen()
             if self._sigterm:
                 self._drain(self.options.shutdown_timeout)
+            self._follow_claimer()
             self._limits.check()
-            self._cancel_asked_for()
+            self._cancellations.check()
             self._report()
         self._finish()
 
@@ -132,7 +121,8 @@ class TaskProcess:
     def _listen(self) -> None:
         if self._orphaned:
             time.sleep(TICK)
-            self._beat_for_itself()
+            for request in self._register_entry.beat():
+                self._obey(request)
             return
         try:
             for _ in wait([self._pipe], TICK):
@@ -157,19 +147,7 @@ class TaskProcess:
         elif word == "retire":
             self._retire(rest)
         elif word == "cancel":
-            self._asked_to_cancel[rest.encode()] = time.monotonic() + ON_ITS_WAY
-
-    def _cancel_asked_for(self) -> None:
-        """What runs is interrupted as soon as that is possible, what waits ends as soon as a thread takes it."""
-        for location, until in list(self._asked_to_cancel.items()):
-            delivery = self._held.get(location)
-            if delivery is None:
-                done = time.monotonic() >= until
-            else:
-                delivery.cancelled = True
-                done = self._limits.cancel(location)
-            if done:
-                del self._asked_to_cancel[location]
+            self._cancellations.ask(rest.encode())
 
     def _stop_claiming(self) -> None:
         if not self._claimer.stopping:
@@ -183,26 +161,25 @@ class TaskProcess:
     def _retire(self, why: str) -> None:
         """Claims nothing more and ends when its neighbours are done; the supervisor starts another at once."""
         if self._draining_until is None:
-            self._tell("retiring", why)
+            self._reporter.tell("retiring", why)
             self._drain(float("inf"))
 
-    def _idle(self) -> None:
-        self._tell("idle")
-        self._draining_until = float("inf")
-
-    def _enough(self) -> None:
-        self._retire(f"it has been given {self.options.max_tasks} tasks (--max-tasks)")
-
-    def _crowded(self) -> None:
-        self._retire("a task that has cost two workers is to run alone, and other tasks run here")
-
-    def _refused(self) -> None:
-        logger.error(
-            "worker %s was declared dead: its tasks went to others; it makes way for a new worker",
-            self.worker,
-            extra={"worker": self.worker},
-        )
-        self._retire("it was declared dead")
+    def _follow_claimer(self) -> None:
+        """What becomes of this process when its claimer has ended by itself."""
+        ended, self._claimer.ended = self._claimer.ended, None
+        if ended == "idle":
+            self._reporter.tell("idle")
+            self._drain(float("inf"))
+        elif ended == "enough":
+            self._retire(f"it has been given {self.options.max_tasks} tasks (--max-tasks)")
+        elif ended == "crowded":
+            self._retire("a task that has cost two workers is to run alone, and other tasks run here")
+        elif ended == "refused":
+            logger.error(
+                "worker %s was declared dead: its tasks went to others; it makes way for a new worker",
+                self.worker, extra={"worker": self.worker},
+            )  # fmt: skip
+            self._retire("it was declared dead")
 
     def _done(self) -> bool:
         if self._draining_until is None:
@@ -231,58 +208,25 @@ class TaskProcess:
         self._settler.stop(SETTLING)
         if self._tally is not None:
             self._reporter.count(self._tally.take(), last=True)
-        self._tell("ended")
+        self._reporter.tell("ended")
         if self._orphaned:
-            self._leave_register()
-
-    def _leave_register(self) -> None:
-        """What the supervisor does for its other children."""
-        try:
-            self._workers.declare_dead(self.worker, None, [])
-            self._workers.reclaim(self.worker)
-        except TaskqError as error:
-            logger.warning(
-                "worker %s ends without leaving the register: %s", self.worker, error, extra={"worker": self.worker}
-            )
-
-    def _report(self) -> None:
-        if self._tally is not None and time.monotonic() >= self._count_at:
-            self._count_at = time.monotonic() + 1.0
-            self._reporter.count(self._tally.take())
-        options, settled = self.options, self._settler.settled
-        if settled == self._told or time.monotonic() < self._beat_at:
-            return
-        self._beat_at, self._told = time.monotonic() + 1.0, settled
-        self._tell("settled", settled)
-        if options.max_memory is not None and rss(os.getpid()) > options.max_memory * 1_000_000:
-            self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")
-
-    def _tell(self, *words: object) -> None:
-        self._reporter.tell(*words)
+            self._register_entry.leave()
 
     def _register(self) -> None:
-        self._workers.register(self.worker, describe(self.options))
-        self._tell("registered")
+        self._register_entry.enter()
+        self._reporter.tell("registered")
 
-    def _beat_for_itself(self) -> None:
-        if time.monotonic() >= self._beat_at:
-            self._beat_at = time.monotonic() + 1.0
-            running = b"\n".join(note.location for note in self._notes.read())
-            try:
-                replies = self._workers.beat([Beat(self.worker, {"running": running.decode("utf-8", "replace")})])
-            except TaskqError as error:
-                logger.debug("beat: %s", error)
-                return
-            for request in replies[self.worker] or ():
-                self._obey(request)
-
-
-def describe(options: WorkerOptions) -> dict[str, str | int | float]:
-    """What the register says about a worker."""
-    return {
-        "host": socket.gethostname(), "pid": os.getpid(), "supervisor": os.getppid(),
-        "version": django_taskq.__version__, "python": platform.python_version(),
-        "django": django.get_version(), "queues": ",".join(options.queues), "threads": options.threads,
-        "weights": ",".join(map(str, options.weights)), "max_outcomes": options.max_outcomes or DEFAULT_MAX_OUTCOMES,
-        "async": options.async_concurrency, "started": int(time.time()), "running": "",
-    }  # fmt: skip
+    def _report(self) -> None:
+        """Once a second: what was settled and counted, and whether that took too much memory."""
+        now, options, settled = time.monotonic(), self.options, self._settler.settled
+        if now < self._report_at:
+            return
+        self._report_at = now + 1.0
+        if self._tally is not None:
+            self._reporter.count(self._tally.take())
+        if settled == self._told:
+            return
+        self._told = settled
+        self._reporter.tell("settled", settled)
+        if options.max_memory is not None and rss(os.getpid()) > options.max_memory * 1_000_000:
+            self._retire(f"it uses more than {options.max_memory} MB (--max-memory)")

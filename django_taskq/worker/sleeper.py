@@ -6,21 +6,28 @@ none; CLIENT UNBLOCK takes it back, so that a token which comes later is left fo
 
 from __future__ import annotations
 
+import os
+
 import redis
 
 from django_taskq.broker.connection import Connections, descriptor_of, readable
 
 
 class Sleeper:
-    """Raises redis-py's errors, after which the next sleep starts on a new connection."""
+    """Raises redis-py's errors, after which the next sleep starts on a new connection. `wake` from any thread."""
 
     def __init__(self, connections: Connections, keys: list[str]) -> None:
         self._connections, self._keys = connections, keys
         self._connection: redis.Connection | None = None
         self._client_id = 0
+        self._interrupt, self._interrupting = os.pipe()
 
-    def sleep(self, seconds: float, other: redis.Connection, interrupt: int) -> bytes | None:
-        """Sleeps until a token comes, `seconds` are over, or the file descriptor `interrupt` is readable.
+    def wake(self) -> None:
+        """It sleeps no more, now and later."""
+        os.write(self._interrupting, b"!")
+
+    def sleep(self, seconds: float, other: redis.Connection) -> bytes | None:
+        """Sleeps until a token comes, `seconds` are over, or it is woken.
 
         Returns the list that the token came from. `other` is an idle connection, for taking the BLPOP back.
         """
@@ -29,7 +36,7 @@ class Sleeper:
             connection.send_command("BLPOP", *self._keys, 0)
             if not connection.can_read(timeout=0):
                 descriptor = descriptor_of(connection)
-                if descriptor not in readable(seconds, descriptor, interrupt):
+                if descriptor not in readable(seconds, descriptor, self._interrupt):
                     other.send_command("CLIENT", "UNBLOCK", self._client_id)
                     other.read_response()
             reply = connection.read_response()

@@ -102,11 +102,9 @@ class Crew:
         self.threads = ThreadPool(threads, executor, notes, self.settler.put, room)
         self.loop = LoopPool(coroutines, executor, notes, 2 * threads, self.settler.put, room)
         self.distributor = Distributor(self.threads, self.loop, self.settler.put)
-        self.refused = threading.Event()
         self.claimer = Claimer(
-            broker.connections, deliveries, self.held, self.distributor, clock, room, most=None,
-            register=lambda: self.register.register(self.worker, {}), idle=None, enough=self.refused.set,
-            refused=self.refused.set, crowded=self.refused.set,
+            broker.connections, deliveries, self.held, self.distributor, clock, room,
+            register=lambda: self.register.register(self.worker, {}),
         )  # fmt: skip
 
     def __enter__(self) -> Self:
