@@ -1,17 +1,15 @@
-"""Where a task is and what is known of it, for results of `django.tasks`."""
+"""Where a task is and what is known of it, for results of `django.tasks`. It imports models as results.py does."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from django_taskq import outbox
 from django_taskq.backend import results
 from django_taskq.broker import Broker, get_broker
 from django_taskq.core.ids import id_from_str
 from django_taskq.core.states import State
 from django_taskq.exceptions import BrokerUnavailable
-from django_taskq.records import find_record
 from django_taskq.worker.clock import Clock
 
 if TYPE_CHECKING:
@@ -22,6 +20,9 @@ TRUSTED = 10.0  # seconds for which a clock is not compared with Redis'
 
 def known(result_id: str) -> results.Known | None:
     """What Redis knows, the records once that has forgotten it, or the outbox; None where nobody knows the task."""
+    from django_taskq import outbox
+    from django_taskq.records import find_record
+
     try:
         id = id_from_str(result_id)
     except ValueError:

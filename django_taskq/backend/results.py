@@ -1,4 +1,7 @@
-"""Tasks as results of `django.tasks`, wherever they are: a message in Redis, an outcome, a row."""
+"""Tasks as results of `django.tasks`, wherever they are: a message in Redis, an outcome, a row.
+
+A project's tasks may be imported before its apps are ready, so what knows models is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from django.utils.timezone import get_default_timezone
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.states import ENDED, State
-from django_taskq.opening import opened_end, shown_message
 from django_taskq.registry import lookup
 
 if TYPE_CHECKING:
@@ -98,6 +100,8 @@ def moment(seconds: float | None) -> dt.datetime | None:
 
 def of_message(message: Message, queue: str, priority: int, state: State) -> Known:
     """A task that has not ended. An attempt under way is not counted yet: see `Known.start`."""
+    from django_taskq.opening import shown_message
+
     message = shown_message(message, may=True, redact=False)
     last = [each for each in message.history if each.worker]
     return Known(
@@ -165,6 +169,8 @@ def error_of(framework: Framework, error_class: str, traceback: str) -> Any:
 
 
 def _opened(ending: Outcome | TaskResult) -> Outcome | TaskResult:
+    from django_taskq.opening import opened_end
+
     task = lookup(ending.task)
     encrypts = task is not None and task.encrypt
     return opened_end(ending, succeeded=ending.status == State.SUCCEEDED, encrypts=encrypts)
