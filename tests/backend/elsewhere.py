@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
-from tests.backend.api import task
+from django_taskq.backend import TaskqBackend
+from tests.backend.api import base, task
 
 
 @task
@@ -21,3 +23,18 @@ async def found_soon() -> str:
 def hold() -> str:
     time.sleep(1)
     return "held"
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnTask(base.Task):
+    """What an app may make of a Task."""
+
+    note: str = ""
+
+
+class OwnBackend(TaskqBackend):
+    task_class = OwnTask

@@ -88,8 +88,9 @@ def patient(context: Any, failures: int) -> int:
 
 
 @task
-def leave() -> None:
-    raise SystemExit("bye")
+@taskq_options(max_retries=0)
+def leave(how: str) -> None:
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt}[how]("bye")
 
 
 @task

@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import math
 import sys
+import threading
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,9 +21,10 @@ from django_taskq.backend import finder, taskq_options
 from django_taskq.broker import Broker
 from django_taskq.exceptions import InvalidTask as OwnInvalidTask
 from django_taskq.exceptions import PayloadTooLarge
-from tests.backend import tasks
+from tests.backend import elsewhere, tasks
 from tests.backend.api import InvalidTask, api, base, signals
-from tests.backend.conftest import Heard
+from tests.backend.conftest import Heard, ended
+from tests.worker.inside import Crew
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -194,6 +196,38 @@ def test_only_declared_tasks_of_the_project_are_found(monkeypatch: pytest.Monkey
     count = len(imported)
     assert registry.find("tests.x.y") is None
     assert len(imported) == count, "not looked for again at once"
+
+
+def test_backends_of_many_threads_share_their_connections(broker: Broker) -> None:
+    """Each thread has a backend of its own."""
+    backends: dict[int, object] = {}
+
+    def send(number: int) -> None:
+        tasks.add.enqueue(number)
+        backends[number] = api.task_backends["default"]
+
+    def connected() -> int:
+        return len(broker.connections.execute("CLIENT", "LIST").splitlines())
+
+    tasks.add.enqueue(0)
+    before = connected()
+    for number in range(20):
+        thread = threading.Thread(target=send, args=(number,))
+        thread.start()
+        thread.join()
+    assert len({id(backend) for backend in backends.values()}) == 20
+    assert connected() == before
+
+
+def test_tasks_may_be_of_a_class_of_their_own(crew: Crew, settings: SettingsWrapper) -> None:
+    """As an app may do it that adds fields to Task."""
+    settings.TASKS = {**settings.TASKS, "own": {"BACKEND": "tests.backend.elsewhere.OwnBackend"}}
+    noted = base.task(backend="own")(elsewhere.add)
+    assert isinstance(noted, elsewhere.OwnTask)
+    task = noted.using(priority=3)
+    result = ended(task.enqueue(1, 2))
+    assert (result.return_value, type(result.task), result.task.priority) == (3, elsewhere.OwnTask, 3)
+    assert task.get_result(result.id) == result
 
 
 def test_a_backend_is_made_without_a_connection(settings: SettingsWrapper) -> None:

@@ -101,9 +101,10 @@ def test_a_failure_is_announced_while_its_exception_is_handled(
     assert heard[-1][3].finished_at is not None
 
 
-def test_system_exit_is_a_failure_and_the_worker_lives_on(crew: Crew) -> None:
-    [*_, error] = ended(tasks.leave.enqueue()).errors
-    assert error.exception_class is SystemExit
+@pytest.mark.parametrize("how", [SystemExit, KeyboardInterrupt])
+def test_what_would_end_a_process_is_a_failure_and_the_worker_lives_on(crew: Crew, how: type[BaseException]) -> None:
+    [error] = ended(tasks.leave.enqueue(how.__name__)).errors
+    assert error.exception_class is how
     assert ended(tasks.add.enqueue(1)).return_value == 2
 
 
