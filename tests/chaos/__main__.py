@@ -82,6 +82,7 @@ def run_all(options: argparse.Namespace, chosen: list) -> int:
         shutil.rmtree(directory, ignore_errors=True)
         REAPER.close()
     print(f"\n{table.markdown(reports)}")
+    print(f"\n{table.limits(reports)}")
     wrong = [report for report in reports if report.problems]
     print(f"\n{len(reports)} runs, {len(wrong)} with problems, in {(time.monotonic() - began) / 60:.1f} minutes")
     return 1 if wrong else 0

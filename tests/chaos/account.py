@@ -9,16 +9,21 @@ import redis
 
 from django_taskq.broker.keys import index_field
 from django_taskq.models import DeadTask, TaskResult
+from django_taskq.periodic_task import PeriodicTask
 from tests.chaos import ledger, points
 from tests.chaos.audit import audit
 from tests.chaos.evidence import Books, Fault, Report
 from tests.chaos.machine import KEYS
+from tests.chaos.watch import breaker_now
 from tests.servers import group_alive, wait_for
 
 if TYPE_CHECKING:
     from tests.chaos.run import Run
 
 LAST_STEPS = 0.1  # seconds
+LAST_TICK = 2.0  # seconds, after which a scheduler has seen that there are to be no more
+TICKING = "tests.chaos.ticking.tick"
+ONE_MORE = 300_000  # number of the call that closes the circuit breaker
 
 
 def finish(run: Run) -> Report:
@@ -28,9 +33,13 @@ def finish(run: Run) -> Report:
     points.disarm(run.books)
     for cut in run.cuts:
         cut.hit.set()
+    run.weather.end()
+    PeriodicTask.objects.update(enabled=False)
+    run.pause(LAST_TICK)
     forgets = any(fault.loses for fault in run.faults)
     try:
         wait_for(lambda: _nothing_left(run, forgets), run.plan.patience + run.limit, lambda: _what_is_left(run), 0.1)
+        _close_breaker(run)
         wait_for(lambda: _only_the_living(run), run.limit + 10, lambda: f"an end of {_register(run)}", 0.1)
     except AssertionError as error:
         run.problems.append(str(error))
@@ -49,6 +58,16 @@ def finish(run: Run) -> Report:
     report.seed = run.seed
     report.problems += run.problems
     return report
+
+
+def _close_breaker(run: Run) -> None:
+    """A try that was never heard of again must not keep the breaker from closing: the next call does it."""
+    with run.server.client(socket_timeout=2) as client:
+        if breaker_now(client, KEYS) == "closed":
+            return
+        run.load.send("guarded", ONE_MORE, run.chance)
+        wait_for(lambda: breaker_now(client, KEYS) == "closed", run.limit + 10, "a breaker that is closed again")
+    wait_for(lambda: _nothing_left(run, forgets=False), 10, lambda: _what_is_left(run), 0.1)
 
 
 def _nothing_left(run: Run, forgets: bool) -> bool:
@@ -124,7 +143,7 @@ def _left_behind(run: Run) -> list[str]:
         run.broker.recorder_lease("audit", 60_000)
         while run.broker.trim("audit", 0, 0, 0):
             continue
-        permanent = {KEYS.totals, KEYS.recorder}
+        permanent = {KEYS.totals, KEYS.recorder, KEYS.periodic, KEYS.breakers}
         left = [key for key in client.scan_iter(count=1000) if key not in permanent and client.ttl(key) < 0]
         left = [key for key in left if not key.startswith(KEYS.relay_prefix)]  # as the recorder's
         if KEYS.outcomes in left and not client.xlen(KEYS.outcomes):
@@ -149,7 +168,8 @@ def _note_points(run: Run) -> None:
 
 
 def _read_books(run: Run) -> Books:
-    rows = TaskResult.objects.values_list("id", "run", "status", "reason", "attempts")
+    rows = TaskResult.objects.exclude(task=TICKING).values_list("id", "run", "status", "reason", "attempts")
+    ticks = TaskResult.objects.filter(task=TICKING).values_list("id", "status")
     return Books(
         sent=list(ledger.read(run.books.sent)),
         starts=run.books.starts(),
@@ -157,4 +177,7 @@ def _read_books(run: Run) -> Books:
         outcomes=list(run.watcher.seen.values()),
         rows=[(str(id), *rest) for id, *rest in rows],
         dead=[(str(id), run) for id, run in DeadTask.objects.values_list("task_id", "run")],
+        handed=list(ledger.read(run.books.handed)),
+        weather=list(ledger.read(run.books.weather)),
+        ticks=[(str(id), status) for id, status in ticks],
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from tests.chaos.audit_of_limits import check_limits
 from tests.chaos.evidence import Books, Fault, Report
 from tests.chaos.ledger import Start
 from tests.chaos.load import KINDS
-from tests.chaos.tasks import PLACES
+from tests.chaos.tasks import TICK
 
 NOTED_LATE = 0.1  # seconds
 PLAIN_KINDS = {name for name, kind in KINDS.items() if kind.plain}
@@ -31,7 +33,7 @@ def audit(books: Books, faults: list[Fault]) -> Report:
     _check_settlements(books, report, forgot=bool(loses))
     _check_starts(books, faults, report)
     _check_late_starts(books, faults, report)
-    _check_crowds(books, faults, report)
+    check_limits(books, faults, report)
     report.recovered = _recovery(books, accepted, faults)
     return report
 
@@ -86,7 +88,7 @@ def _check_strays(
     books: Books, accepted: dict[str, Any], doubtful: set[int], ends: dict[str, str], report: Report
 ) -> None:
     """Whatever ran or ended belongs to a call, and one call is one task: the one that an error named, if one did."""
-    number_of = {start.id: start.number for start in books.starts}
+    number_of = {start.id: start.number for start in books.starts if start.number != TICK}
     named = {line["number"]: line["id"] for line in books.sent if line["what"] == "unknown" and line.get("id")}
     for id in (ends.keys() | number_of.keys()) - accepted.keys():
         if number_of.get(id) not in doubtful and (id in number_of or not doubtful):
@@ -119,16 +121,22 @@ def _check_ends(books: Books, accepted: dict[str, dict[str, Any]], faults: list[
         allowed = KINDS[kind].ends | purged
         if answers.get(id) is True and not forgot:
             allowed = frozenset({"cancelled"})
-        buried = reason == "worker_lost" and starts_of[id] > 1
-        if status not in allowed and not buried:
-            report.problems.append(f"{kind} {id} ended as {status} ({reason}), not as {', '.join(sorted(allowed))}")
-        elif attempts not in KINDS[kind].attempts and status in {"succeeded", "failed"} and not buried:
-            report.problems.append(f"{kind} {id} ended as {status} after {attempts} attempts")
+        if reason != "worker_lost" or starts_of[id] < 2:
+            report.problems += [f"{kind} {id} {wrong}" for wrong in _wrongs(kind, allowed, status, reason, attempts)]
         if status == "failed" and dead[id, run] != 1:
             report.problems.append(f"{kind} {id} failed in run {run} with {dead[id, run]} dead letters")
     for (id, run), count in dead.items():
         if count > 1:
             report.problems.append(f"{id} run {run} has {count} dead letters")
+
+
+def _wrongs(kind: str, allowed: frozenset[str], status: str, reason: str, attempts: int) -> Iterator[str]:
+    if status not in allowed:
+        yield f"ended as {status} ({reason}), not as {', '.join(sorted(allowed))}"
+    elif attempts not in KINDS[kind].attempts and status in {"succeeded", "failed"}:
+        yield f"ended as {status} after {attempts} attempts"
+    if status == "failed" and reason not in KINDS[kind].reasons:
+        yield f"failed as {reason}"
 
 
 def _check_settlements(books: Books, report: Report, *, forgot: bool) -> None:
@@ -174,26 +182,6 @@ def _check_late_starts(books: Books, faults: list[Fault], report: Report) -> Non
                 f"started {start.at - at:.2f} s after its end: {start.id} (call {start.number}) run {start.run} "
                 f"attempt {start.attempt}, machine {start.machine} process {start.pid}"
             )
-
-
-def _check_crowds(books: Books, faults: list[Fault], report: Report) -> None:
-    """Never more bodies at once than an account has places. One that a fault reached may outlive its place."""
-    account = {line["number"]: line["number"] % 2 for line in books.sent if line.get("kind") == "limited"}
-    ends: defaultdict[str, list[float]] = defaultdict(list)
-    for at, id in books.ends:
-        ends[id].append(at)
-    steps: list[tuple[float, int, int]] = []
-    for start in books.starts:
-        end = min((at for at in ends[start.id] if at >= start.at), default=None)
-        if start.number not in account or end is None:  # without an end its process died
-            continue
-        if not any(fault.within(start.at, end) and (fault.loses or fault.reaches(start)) for fault in faults):
-            steps += [(start.at, 1, account[start.number]), (end, -1, account[start.number])]
-    running: Counter[int] = Counter()
-    for at, step, place in sorted(steps):
-        running[place] += step
-        if step > 0 and running[place] > PLACES:
-            report.problems.append(f"{running[place]} bodies of account {place} at once, at {at:.2f}")
 
 
 def _recovery(books: Books, accepted: dict[str, dict[str, Any]], faults: list[Fault]) -> float | None:

@@ -62,6 +62,9 @@ class Books:
     outcomes: Iterable[Settled]
     rows: list[tuple[str, int, str, str, int]]  # id, run, status, reason, attempts of every TaskResult
     dead: list[tuple[str, int]]  # id and run of every dead letter
+    handed: list[dict[str, Any]] = field(default_factory=list)  # what claims handed over, of some types
+    weather: list[dict[str, Any]] = field(default_factory=list)  # when a type was paused
+    ticks: list[tuple[str, str]] = field(default_factory=list)  # id, status of the periodic task's rows
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Report:
     lost: int = 0
     forgotten: int = 0  # accepted, and gone because Redis forgot them with a fault that makes it forget
     twice: int = 0
+    limited: Counter[str] = field(default_factory=Counter)  # what had to do with limits, in words
     recovered: float | None = None  # seconds
     loss_window: float | None = None  # seconds before the fault in which the oldest forgotten call was accepted
     problems: list[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from django_taskq.models import DeadTask
 from tests.chaos import ledger
 from tests.chaos.catalogue import chaos
 from tests.chaos.load import MIX
@@ -20,6 +21,9 @@ STOPPED = LIMIT + 6.0  # seconds: longer than the limit
 def nothing(run: Run) -> None:
     with run.fault("nothing"):
         run.pause(0.0)
+    run.expect("the breaker did not open and close", lambda: run.watcher.breaker >= {"closed", "open"})
+    run.expect("nothing was dropped", lambda: DeadTask.objects.filter(reason="dropped").exists())
+    run.expect("nothing was paused", lambda: len(list(ledger.read(run.books.weather))) == 2)
 
 
 def kill_task_process(run: Run, machine: Machine) -> None:

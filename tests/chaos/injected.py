@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,10 @@ def _around(module: str, path: str, points: Callable[..., Iterable[str]]) -> Non
         reached(*(f"{point}.after" for point in named))
         return result
 
+    _put(owner, name, inner, wrapper)
+
+
+def _put(owner: Any, name: str, inner: Any, wrapper: Any) -> None:
     setattr(owner, name, wrapper)
     for other in list(sys.modules.values()):  # whoever imported it by its name
         if getattr(other, "__name__", "").startswith("django_taskq.") and vars(other).get(name) is inner:
@@ -87,8 +92,31 @@ async def _awaited(result: Any, named: set[str]) -> Any:
     return value
 
 
+NOTED = {b"tests.chaos.tasks.newsletter", b"tests.chaos.tasks.charges"}
+
+
+def _note_claims() -> None:
+    """What claims hand over of types whose limits the account looks at, and when: on Redis' clock."""
+    connection = importlib.import_module("django_taskq.broker.connection")
+    run_script = connection.run_script
+
+    @functools.wraps(run_script)
+    def noting(connection: Any, script: Any, *rest: Any) -> Any:
+        reply = run_script(connection, script, *rest)
+        if script.name == "claim" and reply[0] == 1:
+            for _, _, verdict, entries in reply[3]:
+                for _, fields in entries if verdict == 0 else ():
+                    values = dict(zip(fields[::2], fields[1::2], strict=True))
+                    if values.get(b"t") in NOTED:
+                        ledger.append(BOOKS.handed, id=str(uuid.UUID(bytes=values[b"i"])), time=reply[1] / 1e6)
+        return reply
+
+    _put(connection, "run_script", run_script, noting)
+
+
 def install() -> None:
     """Puts the points in, a clock that can be stepped, and the constants that a run shortens."""
+    _note_claims()
     _around("broker.connection", "run_script", lambda connection, script, *rest: [script.name])
     _around("broker.connection", "run_scripts", lambda connection, calls: [script.name for script, _ in calls])
     _around("worker.distributor", "Distributor.give", lambda *_: ["dispatch"])

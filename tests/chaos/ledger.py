@@ -58,6 +58,9 @@ class Books:
         self.bodies = directory / "bodies"  # starts and ends of task bodies
         self.sent = directory / "sent"  # calls that producers made, and the answers
         self.faults = directory / "faults"  # what processes did to themselves at a named point
+        self.handed = directory / "handed"  # what claims handed over and when, on Redis' clock (injected.py)
+        self.weather = directory / "weather"  # when a type of task was paused (weather.py)
+        self.down = directory / "down"  # while it exists, what some tasks call is down
 
     def starts(self) -> list[Start]:
         """In the order of time."""
@@ -69,7 +72,7 @@ class Books:
         return [(line["at"], line["id"]) for line in read(self.bodies) if line["what"] == "end"]
 
     def close(self) -> None:
-        for path in (self.bodies, self.sent, self.faults):
+        for path in (self.bodies, self.sent, self.faults, self.handed, self.weather):
             close(path)
 
 

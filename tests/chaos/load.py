@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from django_taskq import TaskHandle
-from django_taskq.exceptions import BrokerFull, BrokerUnavailable, TaskNotFound
+from django_taskq.exceptions import BrokerFull, BrokerUnavailable, QueueFull, TaskNotFound
 from tests.chaos import ledger, tasks
 
 OK = frozenset({"succeeded"})
 MIX = {
     "quick": 38, "works": 16, "waits": 14, "stumbles": 7, "fails": 4, "gives_up": 3, "later": 6, "urgent": 4,
     "bulk": 4, "burst": 1, "keyed": 3, "cancelled": 3, "expires": 1, "overruns": 1, "unrecorded": 2,
-    "gathered": 8, "limited": 8, "rated": 3, "fair": 5,
+    "gathered": 8, "limited": 8, "rated": 3, "fair": 5, "guarded": 5, "halted": 3, "displaced": 4,
 }  # fmt: skip
 
 
@@ -38,6 +38,10 @@ def _cancelled(number: int, chance: random.Random) -> Any:
     return tasks.works.using(run_after=chance.choice([0.0, 0.3])).delay(number, 0.2)
 
 
+def _displaced(number: int, chance: random.Random) -> Any:
+    return tasks.moves.using(queue_name="narrow", run_after=chance.choice([0.0, 0.6])).delay(number)
+
+
 @dataclass(frozen=True)
 class Kind:
     """How a call is made, how it may end, and after how many attempts. A loss is no attempt.
@@ -49,6 +53,7 @@ class Kind:
     ends: frozenset[str] = OK
     attempts: frozenset[int] = frozenset({1})
     plain: bool = False
+    reasons: frozenset[str] = frozenset({"failed", "timeout", "hard_timeout"})  # of a failure
 
 
 KINDS = {
@@ -79,8 +84,11 @@ KINDS = {
     "expires": Kind(lambda number, _: tasks.quick.using(expires=0.05).delay(number), OK | {"expired"}),
     "gathered": Kind(lambda number, _: tasks.gathered.delay(number), attempts=frozenset({1, 2})),
     "limited": Kind(lambda number, chance: tasks.synchronises.delay(number, number % 2, chance.uniform(0.1, 0.5))),
-    "rated": Kind(lambda number, _: tasks.newsletter.delay(number, number % 2)),
+    "rated": Kind(lambda number, _: tasks.newsletter.delay(number, number % tasks.LISTS)),
     "fair": Kind(lambda number, _: tasks.of_a_tenant.delay(number, number % 5)),
+    "guarded": Kind(lambda number, _: tasks.calls_out.delay(number), attempts=frozenset(range(1, 101))),
+    "halted": Kind(lambda number, _: tasks.charges.delay(number)),
+    "displaced": Kind(_displaced, OK | {"failed"}, frozenset({0, 1}), reasons=frozenset({"dropped"})),
     "hogs": Kind(lambda number, _: tasks.hogs.delay(number), plain=True),
     "grows": Kind(lambda number, _: tasks.grows.delay(number), plain=True),
     "crashes": Kind(
@@ -141,7 +149,7 @@ class Load:
         self._note("tries", number, kind)
         try:
             handle: TaskHandle[Any] = KINDS[kind].send(number, chance)
-        except BrokerFull:
+        except (BrokerFull, QueueFull):
             return self._note("refused", number, kind)
         except BrokerUnavailable as error:
             return self._note("unknown", number, kind, id=error.id)

@@ -22,12 +22,15 @@ from django_taskq.broker import Broker
 from django_taskq.broker.scripts import Script
 from django_taskq.conf import read_settings
 from django_taskq.models import DeadTask, TaskResult
+from django_taskq.periodic_task import PeriodicTask
 from tests.chaos import account, ledger, points
 from tests.chaos.evidence import Fault, Report
 from tests.chaos.load import MIX, Load
 from tests.chaos.machine import KEYS, NAMESPACE, Machine
 from tests.chaos.proxy import Cut, Proxy
+from tests.chaos.tasks import NARROW
 from tests.chaos.watch import Watcher
+from tests.chaos.weather import Weather
 from tests.servers import REAPER, ROOT, RedisServer, wait_for
 
 LIMIT = 15.0  # seconds without a beat until a worker is dead, unless the plan says otherwise
@@ -77,6 +80,7 @@ class Run:
         self.broker = Broker.from_settings(read_settings({"NAMESPACE": NAMESPACE, "BROKER": self.server.url}))
         TaskResult.objects.all().delete()
         DeadTask.objects.all().delete()
+        PeriodicTask.objects.all().delete()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,6 +102,7 @@ class Run:
         for machine in started:
             machine.process.wait_until_ready(self.processes)
         self.load_thread = self.load.start()
+        self.weather = Weather(self.books, self.broker, plan.seconds)
 
     @property
     def limit(self) -> float:
@@ -112,7 +117,7 @@ class Run:
     def settings(self, proxy: Proxy) -> dict[str, Any]:
         return {
             "BROKER": f"redis://127.0.0.1:{proxy.port}/0", "NAMESPACE": NAMESPACE, "OUTCOME_WINDOW": 600,
-            "QUEUES": {"default": {}, "bulk": {}},
+            "QUEUES": {"default": {}, "bulk": {}, "narrow": NARROW},
         }  # fmt: skip
 
     def environment(self, machine: Machine | None) -> dict[str, str]:
@@ -126,7 +131,7 @@ class Run:
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
             "TASKQ_TEST_SETTINGS": json.dumps(self.settings(proxy)),
-            "TASKQ_TEST_TASKS": "tests.chaos.tasks,tests.chaos.injected",
+            "TASKQ_TEST_TASKS": "tests.chaos.tasks,tests.chaos.ticking,tests.chaos.injected",
             "CHAOS_DIRECTORY": str(self.books.directory),
             "CHAOS_MACHINE": str(number),
             "CHAOS_CONSTANTS": json.dumps(self.plan.constants),

@@ -37,6 +37,12 @@ def markdown(reports: Iterable[Report]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def limits(reports: Iterable[Report]) -> str:
+    """How many of the accepted tasks had to do with limits."""
+    total: Counter[str] = sum((report.limited for report in reports), Counter())
+    return ", ".join(f"{count:,} {words}" for words, count in total.items())
+
+
 def _row(title: str, group: list[Report]) -> tuple[str, ...]:
     """`Recovered` is the longest; `Unexplained` counts whatever a fault is no reason for."""
     ends: Counter[str] = sum((report.ends for report in group), Counter())

@@ -11,11 +11,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from django_taskq import BatchCall, Discard, TaskContext, current_task, task
+from django_taskq import BatchCall, Breaker, Discard, TaskContext, current_task, task
 from tests.chaos import ledger
 
 SOON = [0.1]  # seconds until the next attempt
 PLACES = 2  # of an account
+RATE, LISTS = 2, 2  # a second, for each list
+COOLDOWN = 0.5  # seconds
+NARROW = {"max_length": 1, "overflow": "drop_oldest"}  # the queue of `moves`
+TICK = -1  # number of what no producer sent
 HOGGED = 18  # seconds: longer than the limit without a beat
 MEMORY: list[bytes] = []
 
@@ -107,7 +111,7 @@ def synchronises(number: int, account: int, seconds: float) -> None:
         time.sleep(seconds)
 
 
-@task(rate_limit="2/s", rate_limit_key="list:{list_id}")
+@task(rate_limit=f"{RATE}/s", rate_limit_key="list:{list_id}")
 def newsletter(number: int, list_id: int) -> None:
     with kept(number):
         pass
@@ -117,6 +121,28 @@ def newsletter(number: int, list_id: int) -> None:
 def of_a_tenant(number: int, tenant: int) -> None:
     with kept(number):
         pass
+
+
+@task(circuit_breaker=Breaker("elsewhere", failures=3, within=10, cooldown=COOLDOWN), max_retries=99, backoff=SOON)
+def calls_out(number: int) -> None:
+    """Fails while what it calls is down (weather.py)."""
+    with kept(number):
+        if ledger.Books(Path(os.environ["CHAOS_DIRECTORY"])).down.exists():
+            raise ConnectionError("nobody answers")
+
+
+@task
+def charges(number: int) -> None:
+    """Of a type that is paused for a while (weather.py)."""
+    with kept(number):
+        pass
+
+
+@task
+def moves(number: int) -> None:
+    """Worth nothing once there are newer ones: its queue drops the oldest."""
+    with kept(number):
+        time.sleep(0.1)
 
 
 @task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,62 @@ def test_a_row_of_an_earlier_run() -> None:
 def test_an_end_that_the_task_cannot_have() -> None:
     report = audit(books(rows=[("id-1", 1, "discarded", "", 1)], outcomes=[Settled("id-1", status="discarded")]), [])
     assert only_problem(report).startswith("quick id-1 ended as discarded")
+
+
+def handed(number: int, time: float, at: float = 5.0) -> dict[str, Any]:
+    return {"id": f"id-{number}", "time": time, "at": at}
+
+
+def test_more_starts_within_a_second_than_the_rate() -> None:
+    numbers = (2, 4, 6)
+    rated = {
+        "sent": [line for number in numbers for line in sent(number, kind="rated")],
+        "starts": [start(2.0, number) for number in numbers],
+        "ends": [(2.1, f"id-{number}") for number in numbers],
+        "outcomes": [Settled(f"id-{number}") for number in numbers],
+        "rows": [(f"id-{number}", 1, "succeeded", "", 1) for number in numbers],
+    }
+    kept = [handed(2, 1.0), handed(4, 1.9), handed(6, 2.0), handed(2, 2.0)]  # the last one came back from a worker
+    assert audit(books(**rated, handed=kept), []).problems == []
+    broken = [handed(2, 1.0), handed(4, 1.9), handed(6, 1.999)]
+    assert only_problem(audit(books(**rated, handed=broken), [])).startswith("3 starts of list 0 within 0.999")
+    assert audit(books(**rated, handed=broken), [Fault("a reply is lost", 4.0, 4.0)]).problems == []
+
+
+def test_a_paused_type_that_is_handed_over() -> None:
+    halted = {
+        "sent": sent(kind="halted"),
+        "weather": [{"what": "paused", "time": 3.0}, {"what": "resumes", "time": 4.0}],
+    }
+    for time in (2.9, 4.1):
+        assert audit(books(**halted, handed=[handed(1, time)]), []).problems == []
+    assert "while its type was paused" in only_problem(audit(books(**halted, handed=[handed(1, 3.5)]), []))
+
+
+def tick(ms: int) -> str:
+    return str(uuid.UUID(int=ms << 80))
+
+
+def test_a_tick_that_is_missing() -> None:
+    ticks = [(tick(ms), "succeeded") for ms in (2000, 1000, 4000)]
+    report = audit(books(ticks=ticks), [])
+    assert only_problem(report) == "from the tick at 2000 ms to the next it is 2000 ms"
+    assert report.limited["ticks"] == 3
+    assert audit(books(ticks=ticks), [Fault("FLUSHALL", 3.0, 3.0, loses=9.0)]).problems == []
+
+
+def test_a_tick_that_failed() -> None:
+    assert "ended as failed" in only_problem(audit(books(ticks=[(tick(1000), "failed")]), []))
+
+
+def test_a_failure_for_a_reason_that_its_kind_does_not_know() -> None:
+    dropped = {
+        "starts": [], "ends": [], "outcomes": [Settled("id-1", status="failed")], "dead": [("id-1", 1)],
+        "rows": [("id-1", 1, "failed", "dropped", 0)],
+    }  # fmt: skip
+    assert audit(books(sent=sent(kind="displaced"), **dropped), []).problems == []
+    wrong = {**dropped, "rows": [("id-1", 1, "failed", "malformed", 0)]}
+    assert "failed as malformed" in only_problem(audit(books(sent=sent(kind="displaced"), **wrong), []))
 
 
 def test_more_bodies_of_a_limit_than_it_has_places() -> None:

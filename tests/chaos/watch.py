@@ -30,11 +30,17 @@ class Outcome:
         self.id, self.run, self.status = id_to_str(outcome.id), outcome.run, outcome.status
 
 
+def breaker_now(client: redis.Redis, keys: Keys) -> str:
+    """The state of the load's circuit breaker: closed, or open, which here includes half open."""
+    return "open" if client.hexists(keys.breaker_prefix + "elsewhere", "u") else "closed"
+
+
 class Watcher:
     """`seen`: entry -> outcome, of every settlement that Redis has not forgotten (a kill -9 can make it forget).
 
     `strays`: consumers that were found in a lane's group after their worker had left the register.
     `crowded`: limits with more holders than places.
+    `breaker`: the states in which the load's circuit breaker was seen.
     """
 
     def __init__(self, server: RedisServer, keys: Keys) -> None:
@@ -44,6 +50,7 @@ class Watcher:
         self.seen: dict[str, Outcome] = {}
         self.strays: set[str] = set()
         self.crowded: set[str] = set()
+        self.breaker: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="chaos-watch", daemon=True)
         self._thread.start()
 
@@ -53,6 +60,7 @@ class Watcher:
             try:
                 self._read(client)
                 self._count_holders(client)
+                self.breaker.add(breaker_now(client, self._keys))
                 # In this order: a worker is in the register before it is in a lane, and stays there longer.
                 consumers = self._consumers(client)
                 self.strays |= suspects & consumers
