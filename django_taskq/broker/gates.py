@@ -102,8 +102,9 @@ class Gates:
         names = sorted(name.decode() for name in self._connections.execute("SMEMBERS", self._keys.breakers))
         if not names:
             return []
-        *replies, time = self._connections.pipeline([*breaker_commands(self._keys, names), ("TIME",)])
-        return [breaker_state(name, reply, int(time[0])) for name, reply in zip(names, replies, strict=True)]
+        *replies, (seconds, micros) = self._connections.pipeline([*breaker_commands(self._keys, names), ("TIME",)])
+        now = int(seconds) + int(micros) / 1e6
+        return [breaker_state(name, reply, now) for name, reply in zip(names, replies, strict=True)]
 
     def limits(self, most: int) -> list[LimitState]:
         """Concurrency limits that hold somebody up or have holders, about `most` of them, the longest line first."""

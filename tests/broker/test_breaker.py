@@ -13,6 +13,7 @@ from django_taskq.broker.gates import Gates
 from django_taskq.core.gates import breaker_gate
 from tests.broker.helpers import Hand, Shard, id_of
 from tests.broker.test_limits import gated
+from tests.servers import RedisServer
 
 crm = Breaker("crm", failures=3, within=60, cooldown=0.2)
 SHORT = 0.25  # seconds; more than the cooldown
@@ -149,6 +150,25 @@ def test_a_probe_that_is_never_heard_of_makes_way(shard: Shard, hand: Hand) -> N
     shard.redis("HSET", shard.keys.breaker_prefix + "crm", "l", 1)
     shard.pass_time(60_000)
     assert [id_of(each) for each in hand.claim()] == ids[1:]
+
+
+def test_it_is_as_open_as_before_when_redis_was_killed(shard: Shard, hand: Hand, redis_server: RedisServer) -> None:
+    fail(3)
+    first, *others = send(shard, 2)
+    hand.claim()
+    time.sleep(SHORT)
+    assert [id_of(each) for each in hand.claim()] == [first]  # tries, and nobody else does
+    redis_server.kill()
+    redis_server.start()
+    shard.broker.connections.close()
+    shard.pass_time(60_000)
+    other = Hand(shard, "w2")
+    assert (other.claim(), state(shard)) == ([], ("half open", 0))
+    with pytest.raises(BreakerOpen), crm:
+        raise AssertionError("not to be run")
+    crm.ask("success", first)
+    shard.pass_time(60_000)
+    assert ([id_of(each) for each in other.claim()], state(shard)) == (others, ("closed", 0))
 
 
 @pytest.mark.parametrize(
