@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,6 +46,17 @@ def needs_a_gate(path: str, gate: str) -> None:
 @task(max_concurrency=1, on_conflict="discard")
 def one_or_none(path: str, number: int) -> None:
     write(path, event="start", number=number)
+
+
+frail = Breaker("frail", failures=1, within=60, cooldown=0.3)
+
+
+@task(circuit_breaker=frail)
+def takes_its_process_along(path: str, number: int, deaths: int) -> None:
+    """The first so many times that it starts."""
+    write(path, event="start", number=number)
+    if Path(path).read_text().count(f'"number": {number}}}') <= deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 guard = Breaker("guard", failures=1, within=60, cooldown=0.3)
