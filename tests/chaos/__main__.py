@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 import sys
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()
+    logging.getLogger("django_taskq").setLevel(logging.ERROR)  # hundreds of tasks are dropped on purpose
     from django.db import connection
 
     from tests.chaos.catalogue import load_catalogue

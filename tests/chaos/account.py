@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -35,10 +36,13 @@ def finish(run: Run) -> Report:
         cut.hit.set()
     run.weather.end()
     PeriodicTask.objects.update(enabled=False)
-    run.pause(LAST_TICK)
+    silent = time.monotonic() + LAST_TICK
     forgets = any(fault.loses for fault in run.faults)
     try:
-        wait_for(lambda: _nothing_left(run, forgets), run.plan.patience + run.limit, lambda: _what_is_left(run), 0.1)
+        patience = run.plan.patience + run.limit
+        wait_for(
+            lambda: time.monotonic() > silent and _nothing_left(run, forgets), patience, lambda: _what_is_left(run), 0.1
+        )
         _close_breaker(run)
         wait_for(lambda: _only_the_living(run), run.limit + 10, lambda: f"an end of {_register(run)}", 0.1)
     except AssertionError as error:
