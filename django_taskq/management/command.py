@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
 from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
@@ -48,6 +51,25 @@ class TaskqCommand(BaseCommand):
         given = sys.stdin.readline().strip()
         if given != answer and (answer, given) != ("y", "Y"):
             raise CommandError("Nothing was changed.")
+
+
+@contextmanager
+def until_ctrl_c() -> Iterator[Event]:
+    """A body that Ctrl-C ends, quietly. It has to look at the event as well, which says that Ctrl-C was pressed:
+    the interruption may come where a library swallows whatever is raised."""
+    pressed = Event()
+
+    def interrupt(*_: object) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield pressed
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def at_least(minimum: N, most: N | None = None) -> Callable[[str], N]:

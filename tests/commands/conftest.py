@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import pty
 import select
@@ -78,11 +79,15 @@ class Manage:
 
 def _talk(terminal: int, process: subprocess.Popen[str], answers: str) -> str:
     """What is shown until the process ends."""
-    shown, deadline = b"", time.monotonic() + 60
+    shown, deadline, interrupted = b"", time.monotonic() + 60, math.inf
     while time.monotonic() < deadline:
+        ended = process.poll() is not None
         if not select.select([terminal], [], [], 0.05)[0]:
-            if process.poll() is not None:
+            if ended:
                 break
+            if time.monotonic() - interrupted > 3:  # Python misses one that comes just before it blocks in a read
+                process.send_signal(signal.SIGINT)
+                interrupted = time.monotonic()
             continue
         try:
             shown += os.read(terminal, 65_536)
@@ -91,6 +96,7 @@ def _talk(terminal: int, process: subprocess.Popen[str], answers: str) -> str:
         if answers and shown.rstrip().endswith((b"[y/N]", b"to go on:")):
             if answers == CTRL_C:
                 process.send_signal(signal.SIGINT)
+                interrupted = time.monotonic()
             else:
                 os.write(terminal, answers.encode())
             answers = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from django.core.management.base import CommandError
 from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.workers import Beat
+from django_taskq.management.commands import taskq_status
+from django_taskq.management.status import Seen, look
 from tests.broker.helpers import Hand, Shard
 from tests.commands.conftest import Manage, run
 from tests.sampleapp.tasks import add, sleep
@@ -117,3 +120,19 @@ def test_watching_looks_again_until_ctrl_c(manage: Manage) -> None:
     watching.send_signal(signal.SIGINT)
     _, error = watching.communicate(timeout=10)
     assert (watching.returncode, error) == (0, "")
+
+
+def test_ctrl_c_ends_the_watch_even_where_a_library_swallows_it(monkeypatch, capsys) -> None:
+    looks = []
+
+    def looked(broker: Broker) -> Seen:
+        looks.append(broker)
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        return look(broker)
+
+    monkeypatch.setattr(taskq_status, "look", looked)
+    before = signal.getsignal(signal.SIGINT)
+    run("taskq_status", "--json", "--watch", "0.1")
+    assert len(looks) == 1
+    assert signal.getsignal(signal.SIGINT) == before

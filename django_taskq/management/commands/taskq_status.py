@@ -16,7 +16,7 @@ from django_taskq.broker.gates import BreakerState
 from django_taskq.broker.inspector import Progress, QueueState, RunningTask, WorkerState
 from django_taskq.conf import max_length_of
 from django_taskq.exceptions import BrokerUnavailable
-from django_taskq.management.command import TaskqCommand, at_least
+from django_taskq.management.command import TaskqCommand, at_least, until_ctrl_c
 from django_taskq.management.periodic import facts, periodic_table
 from django_taskq.management.status import Seen, look
 from django_taskq.management.table import span, table
@@ -53,16 +53,14 @@ class Command(TaskqCommand):
             return
         if not options["json"] and self.stdout.isatty() and sys.stdin.isatty() and self._live(broker, options["watch"]):
             return
-        try:
-            while True:
+        with until_ctrl_c() as asked_to_end:
+            while not asked_to_end.is_set():
                 try:
                     text = as_text_or_json(look(broker))
                 except BrokerUnavailable as error:
                     text = json.dumps({"error": str(error)}) if options["json"] else str(error)
                 self._show(text, apart=not options["json"])
                 time.sleep(options["watch"])
-        except KeyboardInterrupt:
-            return
 
     def _live(self, broker: Broker, every: float) -> bool:
         """The live view, until it is left; False where it is not installed."""
