@@ -9,14 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.conf import settings
 from django.db import models
-from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_taskq.core.states import State
-from django_taskq.periodic_task import PeriodicTask as PeriodicTask  # noqa: PLC0414  (a model of this app)
 
 TASK_LENGTH = 255
 QUEUE_LENGTH = 128
@@ -150,113 +146,3 @@ class DeadTask(Ended):
 
     def __str__(self) -> str:
         return f"{self.task} {self.task_id} run {self.run}"
-
-
-# --- the outbox -------------------------------------------------------------------------------------------------------
-
-
-class OutboxEntry(models.Model):
-    """A call that was written in a transaction and waits for a relay, which sends it to Redis and deletes the row."""
-
-    class State(models.TextChoices):
-        WAITING = "waiting", _("waiting")
-        REFUSED = "refused", _("refused")
-
-    id = models.BigAutoField(primary_key=True)  # the order in which entries of a queue are sent
-    task_id = models.UUIDField(_("task id"), unique=True)
-    task = models.CharField(_("task"), max_length=TASK_LENGTH)
-    queue = models.CharField(_("queue"), max_length=QUEUE_LENGTH)
-    # Encoded by outbox.py. Never rendered as it is, because it is not redacted.
-    call = models.BinaryField(_("call"))
-    # On the database's clock, which also says how long it has waited.
-    created_at = models.DateTimeField(_("written"), db_default=Now())
-    state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.WAITING)
-    error = models.TextField(_("error"), default="", blank=True, help_text=_("why it could not be sent the last time"))
-
-    class Meta:
-        verbose_name = _("outbox entry")
-        verbose_name_plural = _("outbox")
-        ordering = ("id",)
-        permissions = (("send", _("Can have outbox entries sent again")),)
-        indexes = (models.Index(fields=("state", "id"), name="taskq_outbox_state"),)
-
-    def __str__(self) -> str:
-        return f"{self.task} {self.task_id}"
-
-
-# --- the live pages ---------------------------------------------------------------------------------------------------
-# The admin lists models, so each live page has one. They are proxies and not unmanaged models, because `dumpdata` would
-# look for the table of the latter.
-
-
-class Overview(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
-        verbose_name = _("overview")
-        verbose_name_plural = _("overview")
-
-
-class Queue(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
-        verbose_name = _("queue")
-        verbose_name_plural = _("queues")
-
-
-class TaskType(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
-        verbose_name = _("task type")
-        verbose_name_plural = _("task types")
-
-
-class Limit(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
-        verbose_name = _("limit")
-        verbose_name_plural = _("limits")
-
-
-class Worker(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
-        verbose_name = _("worker")
-        verbose_name_plural = _("workers")
-
-
-# --- the JSON API -----------------------------------------------------------------------------------------------------
-
-
-class ApiToken(models.Model):
-    """A key to the JSON API with the permissions of its user. The secret is not kept, only what recognises it."""
-
-    name = models.CharField(_("name"), max_length=100, help_text=_("what it is for"))
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.CASCADE, verbose_name=_("user"), related_name="+",
-        help_text=_("whose permissions it has"),
-    )  # fmt: skip
-    prefix = models.CharField(_("prefix"), max_length=16, unique=True, editable=False)
-    digest = models.CharField(max_length=64, editable=False)  # of the whole token, SHA-256
-    created_at = models.DateTimeField(_("created"), default=timezone.now, editable=False)
-    used_at = models.DateTimeField(_("last used"), null=True, editable=False, help_text=_("to the minute"))
-    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
-    revoked_at = models.DateTimeField(_("revoked"), null=True, editable=False)
-
-    class Meta:
-        verbose_name = _("API token")
-        verbose_name_plural = _("API tokens")
-        ordering = ("-created_at", "-id")
-        permissions = (("submit", _("Can send tasks through the API")),)
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.prefix})"
-
-    @property
-    def is_usable(self) -> bool:
-        """Whether it opens the API now; its user must be active besides."""
-        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
