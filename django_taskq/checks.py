@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
@@ -20,6 +19,7 @@ from django_taskq.keyring import get_keyring
 from django_taskq.middleware.base import is_capable, load_middleware
 from django_taskq.models import OutboxEntry, TaskResult
 from django_taskq.options import DEFAULTABLE, parse, refuse_contradictions
+from django_taskq.redis_databases import broker_databases, cache_databases
 from django_taskq.registry import all_tasks
 from django_taskq.task import Task
 
@@ -180,9 +180,9 @@ def _check_alias(settings: Settings) -> Iterator[CheckMessage]:
 
 def _check_caches(settings: Settings) -> Iterator[CheckMessage]:
     """A cache in the broker's database: clearing it deletes every task."""
-    broker = _broker_places(settings)
+    broker = broker_databases(settings)
     for alias, cache in django_settings.CACHES.items():
-        if alias != settings.broker and cache.get("BACKEND") in _FLUSHING and broker & _cache_places(cache):
+        if alias != settings.broker and cache.get("BACKEND") in _FLUSHING and broker & cache_databases(cache):
             yield Error(
                 f"CACHES[{alias!r}] is in the same Redis database as TASKQ['BROKER']: its clear() is FLUSHDB and would "
                 "delete every task.",
@@ -215,39 +215,3 @@ def _encrypts(task: Task[..., Any]) -> bool:
         return task.encrypt
     except InvalidTask:
         return False  # E007 says why
-
-
-# --- where a Redis is: (host or socket, port, database) ---------------------------------------------------------------
-
-Place = tuple[str, int, int]
-
-
-def _broker_places(settings: Settings) -> set[Place]:
-    if "://" in settings.broker:
-        return _places([settings.broker], settings.broker_db)
-    cache = django_settings.CACHES.get(settings.broker, {})
-    return _cache_places(cache, settings.broker_db)
-
-
-def _cache_places(cache: Any, db: int | None = None) -> set[Place]:
-    location, options = cache.get("LOCATION") or "", cache.get("OPTIONS") or {}
-    urls = location.replace(";", ",").split(",") if isinstance(location, str) else list(location)
-    return _places(urls, db if db is not None else options.get("db", options.get("DB")))
-
-
-def _places(urls: list[str], db: int | None) -> set[Place]:
-    """Of each URL that names a server (an embedded:// one does not); a given `db` overrules the URL's."""
-    places = set()
-    for url in urls:
-        parts = urlsplit(url.strip())
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            continue
-        asked = parse_qs(parts.query).get("db", [""])[0]
-        if parts.scheme == "unix":
-            where, port, in_path = parts.path, 0, ""
-        else:
-            where, port, in_path = parts.hostname or "localhost", parts.port or 6379, parts.path.strip("/")
-        where = "localhost" if where in ("127.0.0.1", "::1") else where
-        number = str(db) if db is not None else asked or in_path
-        places.add((where, port, int(number) if number.isdigit() else 0))
-    return places
