@@ -12,8 +12,6 @@
 -- @include clock
 -- @include wake
 -- @include lanes
--- @include unpacked
--- @include promote
 local index, ready_key, due_key, workers, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[8]
 local worker, left, bytes, lease, prefix = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[7]
 local FIRST_KEY, FIRST_QUEUE = 8, 9
@@ -44,21 +42,10 @@ if ARGV[5] == '1' then
   end
 end
 
-local paused, paused_tasks, promoted = members(KEYS[7]), false, 0
+local paused, paused_tasks = members(KEYS[7]), false
 for name in pairs(paused) do paused_tasks = paused_tasks or string.sub(name, 1, 5) == 'task:' end
-local due = {}
-for _, queue in ipairs(redis.call('ZRANGEBYSCORE', due_key, '-inf', now)) do due[queue] = true end
-if next(due) then
-  for position = 1, queues do
-    local queue = ARGV[FIRST_QUEUE + position]
-    if due[queue] and not paused[queue] and promoted < 500 then
-      local lanes, scheduled, messages, sleepers, wake = keys_of(position)
-      local count = promote(queue, lanes, scheduled, messages, now, 500 - promoted)
-      wake_sleepers(sleepers, wake, count, now)
-      promoted = promoted + count
-    end
-  end
-end
+-- @include promote_due
+promote_due()
 
 local queue, suffix, gates -- `gates`: what decides about each message of the lane at hand; nil where nothing does
 local K = {index = index, due = due_key} -- and the keys of the queue at hand
@@ -83,26 +70,5 @@ end
 -- @include watch
 if #groups > 0 and ARGV[5] == '1' then pass_on_watch() end
 
-local next_due = -1
-if #groups == 0 then
-  for position = 1, queues do
-    local queue = ARGV[FIRST_QUEUE + position]
-    local lanes, _, _, sleepers = keys_of(position)
-    if lease > 0 then
-      redis.call('ZADD', sleepers, now + lease, worker)
-      redis.call('PEXPIRE', sleepers, lease)
-    end
-    local first = not paused[queue] and tonumber(redis.call('ZSCORE', due_key, queue) or nil)
-    if first and (next_due < 0 or first < next_due) then next_due = first end
-    -- A foreign producer's bare XADD made a lane that nobody lists.
-    local plain = prefix .. queue .. ':0'
-    if redis.call('EXISTS', plain) == 1 and not (ready[queue] and redis.call('ZSCORE', lanes, plain)) then
-      redis.call('ZADD', lanes, 0, plain)
-      redis.call('SADD', ready_key, queue)
-      next_due = now
-    end
-  end
-  local found_more = gatekept and gatekept.unparked() > 0
-  if found_more or bytes <= 0 or looks <= 0 or unseen then next_due = now end -- there is more to look at
-end
-return {1, micros, next_due, groups}
+-- @include fall_asleep
+return {1, micros, #groups == 0 and fall_asleep() or -1, groups}
