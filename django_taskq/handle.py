@@ -15,9 +15,9 @@ from django_taskq.broker import get_broker
 from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.ids import id_from_str, id_to_str
 from django_taskq.core.progress import Progress
-from django_taskq.core.sealing import is_sealed_json
 from django_taskq.core.states import ENDED, State
-from django_taskq.exceptions import BrokerUnavailable, ResultError, ResultTimeout, TaskFailed, TaskNotFound
+from django_taskq.ending import result_of
+from django_taskq.exceptions import BrokerUnavailable, ResultTimeout, TaskNotFound
 from django_taskq.registry import lookup
 from django_taskq.signals import task_cancelled
 
@@ -131,7 +131,7 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
                         announcement.wait(self._patience(deadline))
                     except BrokerUnavailable:
                         announcement.renew()
-        return self._result(ending)
+        return cast("R_co", result_of(ending, self._state, self.id, self._task))
 
     async def aget(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109
         """`get` without blocking the event loop; while it waits it needs no thread either."""
@@ -148,7 +148,7 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
                         await _in_thread(announcement.renew)
             finally:
                 listening.__exit__(None, None, None)
-        return self._result(ending)
+        return cast("R_co", result_of(ending, self._state, self.id, self._task))
 
     def _look(self) -> Outcome | TaskResult | None:
         """Learns the state; returns how the task ended, or None if it has not."""
@@ -189,21 +189,6 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
             raise ResultTimeout(f"{self!r} is {self._state}, and the time to wait for it is over.")
         return min(left, LOOK_AGAIN)
 
-    def _result(self, ending: Outcome | TaskResult) -> R_co:
-        task = self._task or lookup(ending.task)
-        if is_sealed_json(ending.args) or (task is not None and task.encrypt):
-            from django_taskq.opening import opened_end
-
-            encrypts = task is not None and task.encrypt
-            ending = opened_end(ending, succeeded=self._state is State.SUCCEEDED, encrypts=encrypts)
-        if self._state is not State.SUCCEEDED:
-            raise _failure(f"{task.name if task else ending.task} {self.id}", ending)
-        if ending.result_error:
-            raise ResultError(f"{self!r} succeeded, but its result could not be stored: {ending.result_error}")
-        if ending.result is None:
-            return cast("R_co", None)
-        return cast("R_co", task.codec.decode_result(ending.result) if task else msgspec.json.decode(ending.result))
-
 
 def get_task(id: str) -> TaskHandle[Any]:
     """The handle of a task by its id; TaskNotFound if neither the broker nor the records know it."""
@@ -219,20 +204,6 @@ def _announce(found: Found) -> None:
     """A task that no worker held is cancelled."""
     if found.message is not None:
         announcements.cancelled(found.message, found.queue, "cancelled")()
-
-
-def _failure(what: str, ending: Outcome | TaskResult) -> TaskFailed:
-    why = ": ".join(filter(None, (ending.error_class, ending.error_message))) or ending.reason
-    failure = TaskFailed(
-        f"{what} {ending.status}{f': {why}' if why else ''}",
-        status=str(ending.status),
-        error_class=ending.error_class,
-        error_message=ending.error_message,
-        traceback=ending.traceback,
-    )
-    if ending.traceback:
-        failure.add_note(f"In the worker:\n{ending.traceback.rstrip()}")
-    return failure
 
 
 def _deadline(timeout: float | None) -> float | None:
