@@ -28,6 +28,8 @@ from django_taskq.exceptions import BrokerFull, BrokerUnavailable
 if TYPE_CHECKING:
     from django_taskq.broker.scripts import Script
 
+HASTE = 0.25  # seconds
+
 T = TypeVar("T")
 Call = tuple["Script", Sequence[Any]]
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
@@ -39,7 +41,15 @@ class Connections:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._idle: deque[redis.Connection] = deque()
+        self._hasty: Connections | None = None
         _all.add(self)
+
+    @property
+    def hasty(self) -> Connections:
+        """Others to the same Redis, for what nobody should wait for: no step takes longer than HASTE."""
+        if self._hasty is None:
+            self._hasty = Connections(self.location.with_options(socket_timeout=HASTE, socket_connect_timeout=HASTE))
+        return self._hasty
 
     def open(self) -> redis.Connection:
         """A new connection, connected; raises BrokerUnavailable."""
@@ -107,6 +117,8 @@ class Connections:
 
     def close(self) -> None:
         """Closes the idle connections; from several threads at a time, perhaps."""
+        if self._hasty is not None:
+            self._hasty.close()
         while True:
             try:
                 connection = self._idle.pop()

@@ -55,6 +55,10 @@ class Location:
         self._pool: redis.ConnectionPool | None = None
         self.display = _without_secrets(settings.broker)
 
+    def with_options(self, **options: Any) -> Location:
+        """The same place, with other options of redis-py."""
+        return Location(self._settings, **{**self._options, **options})
+
     def new_connection(self) -> redis.Connection:
         """A connection that is not connected yet."""
         if self._pool is None:

@@ -78,8 +78,11 @@ def withdraw(broker: Broker, submission: Submission, state: State, reason: str) 
 
 
 def nudge(broker: Broker, database: str) -> None:
-    """Tells the relay of a database that there is something to send. Lost where nobody listens."""
-    broker.connections.execute("PUBLISH", broker.keys.nudge_prefix + database, "")
+    """Tells the relay of a database that there is something to send. Lost where nobody listens.
+
+    Whoever commits waits for it, so a Redis that does not answer is not waited for.
+    """
+    broker.connections.hasty.execute("PUBLISH", broker.keys.nudge_prefix + database, "")
 
 
 def nudges(broker: Broker, database: str) -> Listener:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from django.db import connection, transaction
 from django_taskq import InvalidArguments, InvalidTask, TaskNotFound, get_task, signals, task
 from django_taskq import outbox as module
 from django_taskq.broker import Broker
+from django_taskq.broker.connection import HASTE
 from django_taskq.broker.outbox import nudges
 from django_taskq.core.ids import id_from_str
 from django_taskq.core.states import State
@@ -151,6 +153,26 @@ def test_without_redis_nothing_raises_and_nothing_is_lost(
     redis_server.start()
     assert relay.run_once() == 4
     assert known(outbox_broker, *handles) == [State.QUEUED] * 4
+
+
+def test_a_redis_that_hangs_does_not_hold_up_a_commit(
+    outbox_broker: Broker, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_quiet_until", 0.0)
+    add.delay(1)  # by a connection that is open from now on
+    redis_server.freeze()
+    try:
+        began = time.monotonic()
+        add.delay(2)
+        waited = time.monotonic() - began
+        assert HASTE <= waited < 2
+        assert module._quiet_until > time.monotonic() + module.QUIET
+        monkeypatch.setattr(module, "_quiet_until", 0.0)
+        began = time.monotonic()
+        add.delay(3)  # by a new one
+        assert HASTE <= time.monotonic() - began < 2
+    finally:
+        redis_server.thaw()
 
 
 def test_tasks_without_it_are_sent_at_once(outbox_broker: Broker, django_assert_num_queries: Any) -> None:
