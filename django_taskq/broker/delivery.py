@@ -26,6 +26,10 @@ class Lane(NamedTuple):
     share: str = ""
 
 
+# Its task, seconds that it waited, seconds that it ran (None: its attempt did not begin).
+Spent = tuple[str, float | None, float | None]
+
+
 class Delivery:
     """A message held by this worker. `losses`: workers lost while running it in this delivery chain."""
 
@@ -43,8 +47,7 @@ class Delivery:
         self.claimed = claimed  # monotonic seconds
         self.instead = instead  # why it is to be discarded, and not run
         self.location = entry + b" " + lane.suffix
-        # Once that is known: its task, seconds that it waited, seconds that it ran (None: its attempt did not begin).
-        self.spent: tuple[str, float | None, float | None] | None = None
+        self.spent: Spent | None = None  # once that is known
 
 
 class Settlement(NamedTuple):

@@ -7,6 +7,8 @@ import threading
 import time
 from multiprocessing import Pipe
 
+import pytest
+
 from django_taskq.broker.delivery import Delivery, Lane, Settlement, bury, complete, release, retry
 from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.tally import BOUNDS, MOST_TASKS, Increments, Tally
@@ -22,8 +24,10 @@ def ended(task: str | None, wait: float | None = 0.2, ran: float | None = 3.0) -
 
 
 def counted(*settlements: Settlement) -> Increments:
+    """As the settler tells of them: those of one script at once."""
     tally = Tally()
-    tally.settled(settlements)
+    for script in {settlement.script.name for settlement in settlements}:
+        tally.settled([settlement for settlement in settlements if settlement.script.name == script])
     return tally.take()
 
 
@@ -42,6 +46,29 @@ def test_every_end_is_counted_by_task_queue_and_state() -> None:
     assert (sum(runs.counts), runs.total) == (3, 9.0)  # what was cancelled before it began has none
     assert runs.counts[BOUNDS.index(5.0)] == 3
     assert waits.counts[BOUNDS.index(0.25)] == 3
+
+
+@pytest.mark.parametrize("of_each", [1, 3, 40])
+def test_a_batch_counts_as_its_tasks_do_one_by_one(of_each: int) -> None:
+    spans = (0.0, 0.004, 0.005, 0.3, 0.3, 7.0, 1e9)
+    ends = [
+        complete(ended(task, wait, ran), b"i", state, b"", "")
+        for task in "abc"
+        for wait, ran in zip(spans, reversed(spans), strict=True)
+        for state in ("succeeded", "discarded")
+    ] * of_each
+    ends += [complete(ended("c", None, None), b"i", "cancelled", b"", "")] * of_each
+    together, one_by_one = Tally(), Tally()
+    together.settled(ends)
+    for end in ends:
+        one_by_one.settled([end])
+    found, wanted = together.take().ended, one_by_one.take().ended
+    assert set(found) == {("a", "mail"), ("b", "mail"), ("c", "mail")}
+    for series, ends_of in found.items():
+        assert ends_of.states == wanted[series].states
+        for mine, theirs in ((ends_of.waits, wanted[series].waits), (ends_of.runs, wanted[series].runs)):
+            assert mine.counts == theirs.counts
+            assert mine.total == pytest.approx(theirs.total)
 
 
 def test_what_is_handed_on_has_not_ended() -> None:
