@@ -7,6 +7,8 @@ connection; nobody waits for it.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import selectors
 import socket
 import time
@@ -14,10 +16,14 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
+logger = logging.getLogger("django_taskq.worker")
+
 PATIENCE = 10.0  # seconds from the first byte expected to the last byte taken
 MOST_CONNECTIONS = 32
 MOST_BYTES = 16_384  # of a request
 READ = 65_536
+PAUSE = 1.0  # seconds without new connections where there are no file descriptors left for them
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Request(NamedTuple):
@@ -57,6 +63,7 @@ class HttpServer:
         self._connections: list[_Connection] = []  # the oldest first
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
+        self._listens_again, self._said = 0.0, False  # monotonic seconds, 0 while it listens
 
     @property
     def port(self) -> int:
@@ -75,6 +82,9 @@ class HttpServer:
             else:
                 self._go_on(key.data)
         now = time.monotonic()
+        if self._listens_again and now >= self._listens_again:
+            self._listens_again = 0.0
+            self._selector.register(self._listener, selectors.EVENT_READ)
         for connection in [late for late in self._connections if now > late.deadline]:
             self._drop(connection)
 
@@ -88,14 +98,25 @@ class HttpServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # it has gone again, or there are no file descriptors left
+        except OSError as error:  # it has gone again; or it waits, and whoever waits would wake us again and again
+            if error.errno in _SCARCE:
+                self._pause(error)
             return
+        self._said = False
         sock.setblocking(False)
         if len(self._connections) >= MOST_CONNECTIONS:
             self._drop(self._connections[0])
         connection = _Connection(sock)
         self._connections.append(connection)
         self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _pause(self, error: OSError) -> None:
+        """Until there may be room again. Said once, until a connection has been accepted."""
+        self._selector.unregister(self._listener)
+        self._listens_again = time.monotonic() + PAUSE
+        if not self._said:
+            self._said = True
+            logger.error("metrics: no connection can be accepted, trying again every %.0f s: %s", PAUSE, error)
 
     def _go_on(self, connection: _Connection) -> None:
         try:

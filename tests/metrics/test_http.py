@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import selectors
 import socket
 import time
@@ -141,3 +142,25 @@ def test_a_client_that_hangs_up_leaves_nothing(server: HttpServer) -> None:
             client.sendall(sent)
             turn(server)
     wait_for(lambda: server.serve() or not server._connections)
+
+
+def test_without_file_descriptors_it_rests_and_says_so_once(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http, "PAUSE", 0.2)
+    most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with connect(server) as client, selectors.DefaultSelector() as selector:
+        selector.register(server.fileno(), selectors.EVENT_READ)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno(), hard))  # a new one would have a higher number
+        try:
+            for _ in range(3):
+                assert selector.select(1)
+                server.serve()
+                assert not selector.select(0)  # whoever waits for this descriptor is left alone meanwhile
+                time.sleep(0.21)
+                server.serve()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        assert caplog.text.count("no connection can be accepted") == 1
+        wait_for(lambda: server.serve() or server._connections)
+    assert exchange(server, b"GET /next HTTP/1.1\r\n\r\n").endswith(b"GET /next")
