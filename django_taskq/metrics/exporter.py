@@ -11,26 +11,24 @@ from http import HTTPStatus
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
-from django_taskq.conf import Secret, reveal
+from django_taskq.conf import Secret
 from django_taskq.metrics.cluster import Cluster
 from django_taskq.metrics.http import HttpServer, Request, Response
 from django_taskq.metrics.worker import Worker
 from django_taskq.worker.exporting import View
+from django_taskq.worker.metrics_token import read_token
 
 logger = logging.getLogger("django_taskq.worker")
 
 LIVE = 15.0  # seconds without a beat, while Redis answers, after which /healthz says no
 SHARE = 10  # a page is kept for so many times as long as it took to make, and for a second at least
-TOKEN_KEPT = 60.0  # seconds, before the token is asked for again
 
 
 class MetricsExporter:
     """The worker's Exporter. Raises OSError where it cannot listen, ValueError for a token that is none."""
 
     def __init__(self, address: str, port: int, secret: Secret) -> None:
-        self._secret, self._token, self._token_until = secret, b"", 0.0
-        if secret is not None:
-            self._token = _token(secret)
+        self._first_token = None if secret is None else read_token(secret)
         self._server = HttpServer(address, port, self._answer)
         self.port = self._server.port
         self._view: View | None = None
@@ -75,16 +73,11 @@ class MetricsExporter:
         return Response(HTTPStatus.NOT_FOUND, b"/metrics or /healthz\n")
 
     def _allowed(self, request: Request) -> bool:
-        if self._secret is None:
+        token = self._viewed().metrics_token or self._first_token
+        if token is None:
             return True
-        if time.monotonic() >= self._token_until:
-            self._token_until = time.monotonic() + TOKEN_KEPT
-            try:
-                self._token = _token(self._secret)
-            except ValueError as error:
-                logger.error("metrics: %s; the last one still holds", error)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        return hmac.compare_digest(given.strip().encode("latin-1"), self._token) and scheme.lower() == "bearer"
+        return hmac.compare_digest(given.strip().encode("latin-1"), token) and scheme.lower() == "bearer"
 
     def _metrics(self, request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -110,17 +103,6 @@ class MetricsExporter:
         }  # fmt: skip
         status = HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE
         return Response(status, json.dumps(body).encode() + b"\n", "application/json")
-
-
-def _token(secret: Secret) -> bytes:
-    """The token as it is sent; ValueError where there is none."""
-    try:
-        token = reveal(secret)
-    except Exception as error:
-        raise ValueError(f"TASKQ['METRICS_TOKEN'] cannot be read: {error}") from error
-    if not isinstance(token, str) or not token:
-        raise ValueError("TASKQ['METRICS_TOKEN'] is empty. Leave it out, or give a token")
-    return token.encode()
 
 
 _UNAUTHORIZED = Response(

@@ -33,6 +33,7 @@ class View(Protocol):
     """What the exporter asks, whenever it is asked itself."""
 
     increments: Increments  # everything so far
+    metrics_token: bytes | None  # what was read since the start
 
     def glance(self) -> Glance:
         """The worker now."""

@@ -17,6 +17,7 @@ from django_taskq.periodic.scheduler import Scheduler
 from django_taskq.recorder import Recorder
 from django_taskq.retention import Pruner
 from django_taskq.worker.limit_sweeper import LimitSweeper
+from django_taskq.worker.metrics_token import TokenReader
 from django_taskq.worker.reclaimer import Reclaimer
 from django_taskq.worker.relays import RelayService
 from django_taskq.worker.sampler import Sampler
@@ -39,12 +40,15 @@ class Service(Protocol):
 
 
 class Maintenance:
-    """Ends when it is told to, or when its supervisor is gone, which it tells once a second what it has counted."""
+    """Ends when it is told to, or when its supervisor is gone, which it tells once a second what it has counted,
+    and a new token of the metrics port."""
 
     def __init__(self, broker: Broker, pipe: Connection, owner: str, *, metered: bool = False) -> None:
         self._pipe = pipe
         self._tally = Tally() if metered else None
         producer.set_counter(self._tally.sent if self._tally else None)  # periodic tasks are sent from here
+        secret = get_settings().metrics_token if metered else None
+        self._token = None if secret is None else TokenReader(secret)
         self._recorder = Recorder(broker, owner)
         self.services: dict[str, Service] = {
             "recorder": self._recorder,
@@ -72,6 +76,8 @@ class Maintenance:
         ]
         for thread in threads:
             thread.start()
+        if self._token is not None:
+            self._token.start()
         self._wait_for_the_end()
         stop.set()
         deadline = time.monotonic() + LAST_RECORDS
@@ -91,6 +97,8 @@ class Maintenance:
         if self._tally is not None:
             for part in self._tally.take().parts():
                 self._pipe.send(("counted", part))
+        if self._token is not None and (token := self._token.take()) is not None:
+            self._pipe.send(("token", token))
 
     def _record_the_rest(self, deadline: float) -> None:
         try:

@@ -52,6 +52,7 @@ class Supervisor:
     def __init__(self, broker: Broker, options: WorkerOptions, exporter: Exporter | None = None) -> None:
         self.broker, self.options, self._exporter = broker, options, exporter
         self._tally, self.increments = Tally(), Increments()
+        self.metrics_token: bytes | None = None
         # It waits for Redis in the thread that enforces limits and obeys signals, so it does not wait for long.
         hasty = Location(get_settings(), socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
         self._workers = Workers(Connections(hasty), broker.keys)
@@ -178,6 +179,8 @@ class Supervisor:
                 word, *rest = child.pipe.recv()
                 if word == "counted":
                     self.increments.merge(rest[0])
+                elif word == "token":
+                    self.metrics_token = rest[0]
                 elif isinstance(child, TaskChild):
                     child.told(word, *rest)
         except (EOFError, OSError):

@@ -103,6 +103,26 @@ def test_a_token_guards_the_metrics_and_not_the_health(worker: StartWorker, tmp_
     wait_for(lambda: get(port, "/healthz")[0] == 200)
 
 
+def test_a_token_that_changes_holds_and_one_that_hangs_holds_up_nobody(worker: StartWorker, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("first")
+    process = worker(*METERED, taskq={"METRICS_TOKEN": f"file:{secret}"}, tasks=["tests.metrics.impatient"])
+    port = port_of(process)
+    assert get(port, "/metrics", Authorization="Bearer first")[0] == 200
+    secret.write_text("second")
+    wait_for(lambda: get(port, "/metrics", Authorization="Bearer second")[0] == 200)
+    assert get(port, "/metrics", Authorization="Bearer first")[0] == 401
+    secret.unlink()
+    wait_for(lambda: "the last one still holds" in process.output())
+    os.mkfifo(secret)  # whoever reads it waits for ever
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert get(port, "/metrics", Authorization="Bearer second")[0] == 200
+    assert time.monotonic() - began < 1
+    process.terminate()
+    assert process.wait(5) == 0
+
+
 def test_while_redis_is_away_a_worker_is_healthy_and_knows_nothing(
     worker: StartWorker, redis_server: RedisServer
 ) -> None:
