@@ -23,11 +23,17 @@ from django_taskq.core.sealing import PREFIX, Place, from_json, is_sealed, is_se
 from django_taskq.exceptions import MalformedMessage, Undecryptable
 from django_taskq.keyring import get_keyring
 from django_taskq.models import DeadTask, OutboxEntry, TaskResult
+from django_taskq.periodic import arguments
+from django_taskq.periodic.declarations import is_sealed_declaration, opened_text, sealed_text
+from django_taskq.periodic.sync import rows as periodic_rows
+from django_taskq.periodic_task import PeriodicTask
+from django_taskq.registry import lookup
 from django_taskq.sealed import CALL, OF_ATTEMPT, TEXTS
 
 BATCH = 100
 _KEY = re.compile(re.escape(PREFIX).encode() + rb"([A-Za-z0-9_.-]{1,32}):")
-_COLUMNS = ("args", *TEXTS, "result", "history")
+_COLUMNS = ("args", *TEXTS, "result", "history", "declared")
+_SAME: dict[type[Model], tuple[str, ...]] = {TaskResult: ("run",), PeriodicTask: ("args", "kwargs", "declared")}
 
 
 @dataclass(slots=True)
@@ -61,7 +67,7 @@ def reseal(progress: Callable[[int], object]) -> Resealed:
     summary, first = Resealed(), get_keyring().first.encode()
     for rows in _tables():
         for row in _in_order(rows):
-            if not _keys_of(row) - {first}:
+            if not _keys_of(row) - {first} and not _to_be_sealed(row):
                 continue
             try:
                 changes = _changes(row)
@@ -69,8 +75,8 @@ def reseal(progress: Callable[[int], object]) -> Resealed:
                 summary.left += 1
                 summary.reasons[type(error).__name__] += 1
                 continue
-            # Unless a later run has taken the row meanwhile, whose worker sealed it.
-            same = {"run": row.run} if isinstance(row, TaskResult) else {}
+            # Unless a later run has taken the row meanwhile, whose worker sealed it; or somebody has edited it.
+            same = {name: getattr(row, name) for name in _SAME.get(type(row), ())}
             summary.done += rows.filter(pk=row.pk, **same).update(**changes)
             progress(1)
     return summary
@@ -79,6 +85,7 @@ def reseal(progress: Callable[[int], object]) -> Resealed:
 def _tables() -> Iterator[QuerySet[Any]]:
     for model in (TaskResult, DeadTask):
         yield model._base_manager.using(router.db_for_write(model)).filter(args__startswith=f'"{PREFIX}')
+    yield periodic_rows()
     for alias in get_settings().outbox_databases if outbox.in_use() else ():
         yield OutboxEntry.objects.using(alias)
 
@@ -98,6 +105,14 @@ def _keys_of(row: Any) -> set[bytes]:
     return found | set(_KEY.findall(bytes(row.raw))) if isinstance(row, DeadTask) else found
 
 
+def _to_be_sealed(row: Any) -> bool:
+    """A periodic task whose arguments are from before its task had encrypt=True, which no worker sends."""
+    if not isinstance(row, PeriodicTask) or is_sealed_json(row.args):
+        return False
+    task = lookup(row.task)
+    return task is not None and task.encrypt
+
+
 # --- one row ----------------------------------------------------------------------------------------------------------
 
 
@@ -108,6 +123,8 @@ def _changes(row: Any) -> dict[str, Any]:
         message = submission.message
         message.args = _Again(message.id, message.task, message.run).json(CALL, message.args)
         return {"call": outbox.encode(submission)}
+    if isinstance(row, PeriodicTask):
+        return _periodic_changes(row)
     again = _Again((row.task_id if isinstance(row, DeadTask) else row.id).bytes, row.task, row.run)
     changes: dict[str, Any] = {
         "args": again.json(CALL, row.args.encode()).decode(),
@@ -120,6 +137,15 @@ def _changes(row: Any) -> dict[str, Any]:
         changes["raw"] = again.raw(bytes(row.raw))
     elif row.result is not None:
         changes["result"] = again.json("result", row.result.encode()).decode()
+    return changes
+
+
+def _periodic_changes(row: PeriodicTask) -> dict[str, Any]:
+    plain = arguments.opened_row(row)
+    args, kwargs = arguments.sealed(row.name, row.task, plain.args, plain.kwargs)
+    changes = {"args": args, "kwargs": kwargs}
+    if is_sealed_declaration(row):
+        changes["declared"] = sealed_text(row.name, opened_text(row))
     return changes
 
 

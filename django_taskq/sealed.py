@@ -33,18 +33,28 @@ def seal_call(message: Message) -> None:
 
 def sealed_call(id: bytes, task: str, args: bytes, kwargs: bytes) -> tuple[bytes, bytes]:
     """Arguments and keyword arguments, as they go into a message. Raises KeyMissing."""
-    return to_json(get_keyring().seal(Place(id, task, CALL), b"[%b,%b]" % (args, kwargs))), b"{}"
+    return seal_pair(Place(id, task, CALL), args, kwargs)
 
 
 def opened_call(id: bytes, task: str, args: bytes | str, kwargs: bytes | str) -> tuple[bytes, bytes]:
     """The inverse. Raises KeyMissing, and Undecryptable where keyword arguments came beside the sealed ones."""
+    return open_pair(Place(id, task, CALL), args, kwargs)
+
+
+def seal_pair(place: Place, args: bytes, kwargs: bytes) -> tuple[bytes, bytes]:
+    """Arguments and keyword arguments as one sealed value in the place of the first. Raises KeyMissing."""
+    return to_json(get_keyring().seal(place, b"[%b,%b]" % (args, kwargs))), b"{}"
+
+
+def open_pair(place: Place, args: bytes | str, kwargs: bytes | str) -> tuple[bytes, bytes]:
+    """The inverse. Raises KeyMissing, Undecryptable."""
     if kwargs not in ("{}", b"{}"):
-        raise Undecryptable(f"{task}: plain keyword arguments stand beside sealed arguments.")
-    plain = get_keyring().open(Place(id, task, CALL), from_json(args))
+        raise Undecryptable(f"{place.task}: plain keyword arguments stand beside sealed arguments.")
+    plain = get_keyring().open(place, from_json(args))
     try:
         first, second = _pair(plain)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise Undecryptable(f"{task}: what was sealed is no call: {error}") from error
+        raise Undecryptable(f"{place.task}: what was sealed is no call: {error}") from error
     return bytes(first), bytes(second)
 
 

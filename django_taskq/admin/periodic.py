@@ -26,9 +26,9 @@ from django_taskq.admin.periodic_form import ARGUMENTS, FIELDS, PeriodicForm
 from django_taskq.admin.tabs import Tabbed
 from django_taskq.exceptions import TaskqError
 from django_taskq.periodic import actions
+from django_taskq.periodic.arguments import shown
 from django_taskq.periodic.status import next_ticks, results_of, schedule_in_words, statuses
 from django_taskq.periodic_task import PeriodicTask
-from django_taskq.redaction import redact_json
 from django_taskq.registry import lookup
 from django_taskq.signals import operator_action
 
@@ -92,7 +92,10 @@ class PeriodicTaskAdmin(Tabbed):
     # --- the page of one ----------------------------------------------------------------------------------------------
 
     def get_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> tuple[str, ...]:
-        """Who may not edit them is shown arguments without secrets; who may not see them, none."""
+        """Who may not edit them is shown arguments without secrets; who may not see them, none.
+
+        What is sealed can be edited where it can be opened.
+        """
         may_see = request.user.has_perm("django_taskq.view_arguments")
         fields = tuple(field for field in FIELDS if may_see or field not in ARGUMENTS)
         if obj is None or self.has_change_permission(request, obj):
@@ -101,11 +104,11 @@ class PeriodicTaskAdmin(Tabbed):
 
     @admin.display(description=gettext_lazy("arguments"))
     def shown_args(self, row: PeriodicTask) -> str:
-        return redact_json(row.args.encode()).decode("utf-8", "backslashreplace")
+        return shown(row, may=True)[0]
 
     @admin.display(description=gettext_lazy("keyword arguments"))
     def shown_kwargs(self, row: PeriodicTask) -> str:
-        return redact_json(row.kwargs.encode()).decode("utf-8", "backslashreplace")
+        return shown(row, may=True)[1]
 
     def get_readonly_fields(self, request: HttpRequest, obj: PeriodicTask | None = None) -> tuple[str, ...]:
         """The name is that of the ticks; code says what its own rows run."""

@@ -10,8 +10,11 @@ from django.utils.translation import gettext as _
 
 from django_taskq.admin.arguments import Unusable, editable, edited
 from django_taskq.core.message import Message
+from django_taskq.core.sealing import is_sealed_json
+from django_taskq.exceptions import KeyMissing, Undecryptable
+from django_taskq.periodic.arguments import opened, sealed, shown
 from django_taskq.periodic_task import PeriodicTask
-from django_taskq.registry import all_tasks
+from django_taskq.registry import all_tasks, lookup
 
 if TYPE_CHECKING:
     ModelForm = forms.ModelForm[PeriodicTask]
@@ -40,13 +43,14 @@ class PeriodicForm(ModelForm):
             )
         if "args" in self.fields and self.instance.pk:
             try:
-                shown = editable(message_of(self.instance))
+                found = editable(message_of(self.instance))
             except Unusable as problem:
-                for name in ARGUMENTS:
+                for name, text in zip(ARGUMENTS, shown(self.instance, may=True), strict=True):
                     self.fields[name].disabled = True
                     self.fields[name].help_text = str(problem)
+                    self.initial[name] = text
             else:
-                self.initial.update(args=shown.args, kwargs=shown.kwargs)
+                self.initial.update(args=found.args, kwargs=found.kwargs)
 
     def clean_name(self) -> str:
         """As it can be shown and logged."""
@@ -71,6 +75,8 @@ class PeriodicForm(ModelForm):
             self._check_arguments(values)
         elif "args" in values:
             values.update(args=self.instance.args, kwargs=self.instance.kwargs)  # not what is shown instead of secrets
+        if not self.errors and "args" in values:
+            self._seal(values)
         return values
 
     def _check_schedule(self, values: dict[str, Any]) -> None:
@@ -88,11 +94,20 @@ class PeriodicForm(ModelForm):
         row = self.instance
         task = values.get("task", row.task)
         before = PeriodicTask.objects.filter(pk=row.pk).first() or PeriodicTask()
-        stored = Message(b"", task, before.args.encode(), before.kwargs.encode())
+        if is_sealed_json(before.args) and "args" not in self.fields:
+            text = _("Its arguments are sealed: who may not see them cannot give them to another task.")
+            self.add_error("task", text)
+            return
+        try:
+            stored = message_of(before)
+        except Unusable as problem:
+            self.add_error(None, str(problem))
+            return
+        stored.task = task
         typed = [values.get(name) or getattr(PeriodicTask(), name) for name in ARGUMENTS]
         if "args" not in self.fields:
-            shown = editable(stored)
-            typed = [shown.args, shown.kwargs]
+            found = editable(stored)
+            typed = [found.args, found.kwargs]
         try:
             arguments = edited(stored, *typed)
         except Unusable as problem:
@@ -100,7 +115,24 @@ class PeriodicForm(ModelForm):
             return
         values.update(args=arguments.args.decode(), kwargs=arguments.kwargs.decode())
 
+    def _seal(self, values: dict[str, Any]) -> None:
+        """Of a task that encrypts: what was typed, and what was seen here and is from before it did."""
+        task = lookup(values.get("task", self.instance.task))
+        if task is None or not task.encrypt or is_sealed_json(values["args"]):
+            return
+        name = self.instance.name or values["name"]
+        try:
+            args, kwargs = sealed(name, task.name, values["args"], values["kwargs"])
+        except KeyMissing as error:
+            self.add_error("args" if "args" in self.fields else None, str(error))
+        else:
+            values.update(args=args, kwargs=kwargs)
+
 
 def message_of(row: PeriodicTask) -> Message:
-    """The message that it sends, as far as arguments go."""
-    return Message(b"", row.task, row.args.encode(), row.kwargs.encode())
+    """The message that it sends, as far as arguments go; Unusable where they cannot be opened."""
+    try:
+        args, kwargs = opened(row.name, row.task, row.args, row.kwargs)
+    except Undecryptable as error:
+        raise Unusable(str(error)) from error
+    return Message(b"", row.task, args.encode(), kwargs.encode())

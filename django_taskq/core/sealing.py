@@ -27,6 +27,7 @@ NONCE_BYTES = 12
 _JSON_PREFIX = f'"{PREFIX}'.encode()
 _KEY_ID = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _DERIVE = b"django_taskq sealed 1\0"
+_MARK = b"django_taskq mark 1\0"
 
 
 class Place(NamedTuple):
@@ -76,6 +77,10 @@ class Keyring:
         raise Undecryptable(
             f"{place.task}: its {place.kind} was not sealed for it with the key {key_id!r}, or was altered since."
         )
+
+    def marks(self, id: bytes, plain: bytes) -> list[str]:
+        """Short names of a value, one by each key that is here, the first key's first; by HMAC-SHA256, cut."""
+        return [hmac.digest(key, _MARK + id + plain, "sha256")[:8].hex() for key in self._keys.values() if key]
 
     def _cipher_of(self, key_id: str, id: bytes) -> AESGCM:
         """Apart from its callers, so that no frame of an error has a key among its variables: reporters send those."""

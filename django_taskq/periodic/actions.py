@@ -8,9 +8,10 @@ from typing import Any
 from django_taskq import producer
 from django_taskq.broker import get_broker
 from django_taskq.broker.periodic import Ticks
-from django_taskq.exceptions import InvalidTask, TaskqError
+from django_taskq.exceptions import InvalidTask, TaskqError, Undecryptable
 from django_taskq.handle import TaskHandle
-from django_taskq.periodic.declarations import values_of
+from django_taskq.periodic.arguments import call_of, readable
+from django_taskq.periodic.declarations import opened_text, values_of
 from django_taskq.periodic.sync import rows
 from django_taskq.periodic_task import DECLARED_FIELDS, SCHEDULE_FIELDS, PeriodicTask, different, utc_now
 from django_taskq.registry import lookup
@@ -26,11 +27,12 @@ def set_enabled(row: PeriodicTask, enabled: bool) -> bool:
 
 def edited(row: PeriodicTask, before: PeriodicTask) -> dict[str, Any]:
     """What else changes in a row, not saved yet, whose fields somebody has edited."""
+    row, before = readable(row), readable(before)
     changes: dict[str, Any] = {}
     if different(row, values_in(before), SCHEDULE_FIELDS) or (row.enabled and not before.enabled):
         changes["since"] = redis_now()
     if row.declared and different(row, values_in(before)):
-        changes["changed"] = different(row, values_of(row.declared))
+        changes["changed"] = _differs_from_code(row)
     return changes
 
 
@@ -49,8 +51,7 @@ def run_now(row: PeriodicTask) -> TaskHandle[Any]:
     task = lookup(row.task)
     if task is None:
         raise InvalidTask(f"Periodic task {row.name}: this process does not know the task {row.task!r}.")
-    args, kwargs = task.bind(row.args.encode(), row.kwargs.encode())
-    return producer.send(task.route, args, kwargs)
+    return producer.send(task.route, *call_of(row, task))
 
 
 def forget(names: list[str]) -> None:
@@ -58,6 +59,13 @@ def forget(names: list[str]) -> None:
     ticks = Ticks(get_broker())
     for name in names:
         ticks.forget(name)
+
+
+def _differs_from_code(row: PeriodicTask) -> bool:
+    try:
+        return different(row, values_of(opened_text(row)))
+    except Undecryptable:  # nobody here can compare them
+        return True
 
 
 def values_in(row: PeriodicTask) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from django_taskq import producer
 from django_taskq.broker import Accepted, Submission
 from django_taskq.broker.periodic import Fired, Note, Tick, Ticks
 from django_taskq.core.schedule import LATE, due, id_of_tick, jitter_of, moment_of, tick_ms
+from django_taskq.periodic.arguments import call_of
 from django_taskq.periodic.sync import rows
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.task import Task
@@ -62,7 +63,7 @@ def _fire(ticks: Ticks, row: PeriodicTask, task: Task[..., Any], tick: Tick, lag
         return accepted
 
     jitter = round(jitter_of(row.name, at, row.jitter) * 1000)
-    call = task.bind(row.args.encode(), row.kwargs.encode())
+    call = call_of(row, task)
     id = id_of_tick(row.name, at)
     handle = producer.send_as(task.route, call, id, tick.at + jitter if jitter else None, submit)
     if what is Fired.SENT and handle is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from django.db import InterfaceError, OperationalError, connections, router
 
 from django_taskq.broker.periodic import Note, Ticks
-from django_taskq.exceptions import BrokerUnavailable
+from django_taskq.exceptions import BrokerUnavailable, QueueFull, Undecryptable
 from django_taskq.periodic.firing import fire_due, settled
 from django_taskq.periodic.sync import CONFIRM, rows, synchronise
 from django_taskq.periodic_task import PeriodicTask
@@ -96,7 +96,8 @@ class Scheduler:
             except Exception as error:  # noqa: BLE001 - arguments that do not fit, a full queue, middleware
                 again = True
                 kind = type(error).__name__
-                self._say(row, f"it could not be sent: {kind}: {error}", kind)
+                told = not task.encrypt or isinstance(error, Undecryptable | QueueFull)  # others may quote arguments
+                self._say(row, f"it could not be sent: {kind}" + (f": {error}" if told else ""), kind)
         return again
 
     def _say(self, row: PeriodicTask, problem: str, kind: str = "") -> None:

@@ -15,7 +15,9 @@ from typing import Any
 from django.db import IntegrityError, router, transaction
 from django.db.models import QuerySet
 
-from django_taskq.periodic.declarations import Declaration, declarations, digest
+from django_taskq.exceptions import KeyMissing, Undecryptable
+from django_taskq.periodic.arguments import KEYED, marks, readable
+from django_taskq.periodic.declarations import Declaration, declarations, is_sealed_declaration, opened_text
 from django_taskq.periodic_task import SCHEDULE_FIELDS, PeriodicTask, different
 
 logger = logging.getLogger("django_taskq.worker")
@@ -38,13 +40,14 @@ class Verdict(Enum):
     OLDER = "older"  # others declare something newer
 
 
-def judge(row: PeriodicTask, text: str, now: dt.datetime) -> Verdict:
-    """Whether `text` is what the row follows, what it is to follow, or what it has left behind."""
-    if row.declared == text:
+def judge(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> Verdict:
+    """Whether it is what the row follows, what it is to follow, or what it has left behind."""
+    followed = _followed(row)
+    if followed == declaration.text:
         return Verdict.SAME
-    if digest(text) in row.superseded and not is_stale(row, now):
-        return Verdict.OLDER
-    return Verdict.APPLY
+    # What cannot be opened here may be what others declare, who have the key.
+    left = followed is None or not set(marks(row.name, declaration.text)).isdisjoint(row.superseded)
+    return Verdict.OLDER if left and not is_stale(row, now) else Verdict.APPLY
 
 
 def is_stale(row: PeriodicTask, now: dt.datetime) -> bool:
@@ -60,10 +63,13 @@ def synchronise(now: dt.datetime) -> None:
     known = {row.name: row for row in rows()}
     for declaration in declared.values():
         row = known.get(declaration.name)
-        if row is None:
-            _create(declaration, now)
-        else:
-            _update(row, declaration, now)
+        try:
+            if row is None:
+                _create(declaration, now)
+            else:
+                _update(row, declaration, now)
+        except KeyMissing as error:
+            logger.error("periodic task %s cannot be declared: %s", declaration.name, error)
     for row in known.values():
         if row.declared and row.removed_at is None and row.name not in declared and is_stale(row, now):
             _remove(row, now)
@@ -76,9 +82,8 @@ def _remove(row: PeriodicTask, now: dt.datetime) -> None:
 
 
 def _create(declaration: Declaration, now: dt.datetime) -> None:
-    new = PeriodicTask(
-        name=declaration.name, declared=declaration.text, seen_at=now, since=now, **declaration.values
-    )  # fmt: skip
+    stored = declaration.stored()
+    new = PeriodicTask(name=stored.name, declared=stored.text, seen_at=now, since=now, **stored.values)
     using = router.db_for_write(PeriodicTask)
     try:
         with transaction.atomic(using=using):
@@ -89,16 +94,20 @@ def _create(declaration: Declaration, now: dt.datetime) -> None:
 
 
 def _update(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> None:
-    verdict = judge(row, declaration.text, now)
+    verdict = judge(row, declaration, now)
     if verdict is Verdict.OLDER:
         return
-    if verdict is Verdict.SAME and row.removed_at is None and row.seen_at and abs(now - row.seen_at) < CONFIRM:
+    seals = verdict is Verdict.SAME and declaration.encrypts and not is_sealed_declaration(row)
+    fresh = row.removed_at is None and row.seen_at and abs(now - row.seen_at) < CONFIRM
+    if verdict is Verdict.SAME and fresh and not seals:
         return
     changes: dict[str, Any] = {"seen_at": now, "removed_at": None}
     if row.removed_at is not None and now - row.removed_at > STALE:
         changes["since"] = now  # what would have come while it was gone is not made up for
     if verdict is Verdict.APPLY:
         changes |= _applied(row, declaration, now)
+    elif seals:
+        changes |= _sealed(row, declaration)
     # Compare-and-set: a change that somebody makes at the same moment is looked at in the next round.
     same = rows().filter(pk=row.pk, declared=row.declared, changed=row.changed, seen_at=row.seen_at)
     if same.update(**changes) and verdict is Verdict.APPLY:
@@ -107,13 +116,38 @@ def _update(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> No
 
 def _applied(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> dict[str, Any]:
     """What a new declaration changes in a row. A row of the same name that was made in the admin keeps what it says."""
-    changes: dict[str, Any] = {"declared": declaration.text}
+    stored, names = declaration.stored(), marks(row.name, declaration.text)
+    changes: dict[str, Any] = {"declared": stored.text}
     if not row.declared:
-        return changes | {"changed": different(row, declaration.values)}
-    left = [each for each in (*row.superseded, digest(row.declared)) if each != digest(declaration.text)]
-    changes["superseded"] = left[-REMEMBERED:]
+        return changes | {"changed": different(readable(row), declaration.values)}
+    left = _kept_marks(row, declaration)
+    if followed := _followed(row):
+        left.append(marks(row.name, followed)[0 if declaration.encrypts else -1])
+    changes["superseded"] = [each for each in left if each not in names][-REMEMBERED:]
     if not row.changed:
-        changes |= declaration.values
+        changes |= stored.values
         if different(row, declaration.values, SCHEDULE_FIELDS):
             changes["since"] = now
     return changes
+
+
+def _sealed(row: PeriodicTask, declaration: Declaration) -> dict[str, Any]:
+    """What changes in a row that follows it already, from when its task did not encrypt."""
+    stored = declaration.stored()
+    changes: dict[str, Any] = {"declared": stored.text, "superseded": _kept_marks(row, declaration)}
+    if not row.changed:  # what somebody typed is not the code's: only people can say whether it may be believed
+        changes |= {field: stored.values[field] for field in ("args", "kwargs")}
+    return changes
+
+
+def _kept_marks(row: PeriodicTask, declaration: Declaration) -> list[str]:
+    """What the row has left behind; of a task that encrypts what was marked with a key."""
+    return [mark for mark in row.superseded if not declaration.encrypts or mark.startswith(KEYED)]
+
+
+def _followed(row: PeriodicTask) -> str | None:
+    """What the row follows, plain; None where it cannot be opened."""
+    try:
+        return opened_text(row)
+    except Undecryptable:
+        return None
