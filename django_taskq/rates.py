@@ -13,9 +13,11 @@ _TEXT = re.compile(r"(\d{1,9})/(\d{1,6})?([smhd])")
 MOST = 1_000_000  # starts a second, which is what slots can tell apart
 LONGEST = 30 * 86_400.0  # seconds
 
-# Starts are planned this much farther apart than the limit asks for. Half of it may pass between the planned moment and
-# the claim, the other half between the claim and the first line of the task, without one start too many in any window.
+# Starts are planned this much farther apart than the limit asks for. CLAIM_LATE of it may pass between the planned
+# moment and the claim, START_LATE of it between the planned moment and the start as the worker sees it, just before the
+# first line of the task, and the rest between that and the first line, without one start too many in any window.
 STRETCH = 0.012
+CLAIM_LATE, START_LATE = 1 / 2, 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,14 @@ class Rate:
     @property
     def tolerance(self) -> int:
         """Microseconds by which a claim may be late for a planned start."""
-        return int(self.seconds * STRETCH / 2 * 1e6)
+        return int(self.seconds * STRETCH * CLAIM_LATE * 1e6)
+
+
+def lateness(tolerance: int) -> tuple[int, int]:
+    """How late a start may be for its moment, and by how much a later one moves the plan at most, which is the rate's
+    span. Microseconds; `tolerance` is that of a Rate."""
+    stretch = tolerance / CLAIM_LATE
+    return int(stretch * START_LATE), int(stretch / STRETCH)
 
 
 def parse_rate(value: Any) -> Rate:

@@ -54,6 +54,7 @@ RESUME = Script("resume")
 RESUME_TASK = Script("resume_task")
 SWEEP = Script("sweep")
 BREAKER = Script("breaker")
+LATE = Script("late")
 PENDING = Script("pending")
 REGISTER = Script("register")
 BEAT = Script("beat")
@@ -71,7 +72,7 @@ WITHDRAW = Script("withdraw")
 
 ALL = (
     ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
-    RESUME_TASK, SWEEP, BREAKER,
+    RESUME_TASK, SWEEP, BREAKER, LATE,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
     RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW, FIRE, FIRE_DISPLACE,
 )  # fmt: skip

@@ -85,7 +85,7 @@ class TaskGates:
 
 def pack_queue_gates(queues: Mapping[str, QueueOptions]) -> bytes:
     """The gates of queues by name, as a claim takes them; b'' where no queue has any."""
-    gates = {queue: gates for queue, options in queues.items() if (gates := _gates_of_queue(queue, options))}
+    gates = {queue: gates for queue, options in queues.items() if (gates := gates_of_queue(queue, options))}
     return _pack(gates) if gates else b""
 
 
@@ -94,7 +94,8 @@ def queues_with_gates(packed: bytes) -> list[str]:
     return list(msgspec.msgpack.decode(packed, type=dict[str, Any])) if packed else []
 
 
-def _gates_of_queue(queue: str, options: QueueOptions) -> list[Gate]:
+def gates_of_queue(queue: str, options: QueueOptions) -> list[Gate]:
+    """Those of all its messages, which a worker's settings give it."""
     gates: list[Gate] = []
     if options.max_concurrency is not None:
         gates.append(concurrency_gate(f"queue:{queue}", options.max_concurrency))

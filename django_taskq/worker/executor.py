@@ -41,6 +41,7 @@ from django_taskq.worker.outcomes import (
     outcome_of,
     succeeded_outcome,
 )
+from django_taskq.worker.starts import Starts
 from django_taskq.worker.unknown import unknown_task, unknown_version
 from django_taskq.worker.work import Work
 
@@ -53,8 +54,9 @@ MOST_LOSSES = 3
 class Executor:
     """Decides; the pools run. One for a task process, used by all its threads."""
 
-    def __init__(self, worker: str, keys: Keys, settings: Settings, clock: Clock) -> None:
+    def __init__(self, worker: str, keys: Keys, settings: Settings, clock: Clock, starts: Starts | None = None) -> None:
         self.worker, self.keys, self.clock = worker, keys, clock
+        self._starts, self._rated = starts, frozenset(starts.rated if starts else ())
         self._record = settings.record
 
     # --- before the run -----------------------------------------------------------------------------------------------
@@ -95,6 +97,8 @@ class Executor:
             return sealing.unbound(self, work, error)
         if task_started.receivers:
             self._announce(work)
+        if (message.gates or delivery.lane.queue in self._rated) and self._starts and task.batching is None:
+            self._starts.note(delivery, message.gates)
         return work
 
     def _announce(self, work: Work) -> None:

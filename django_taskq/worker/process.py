@@ -32,6 +32,7 @@ from django_taskq.worker.process_info import rss
 from django_taskq.worker.register_entry import RegisterEntry
 from django_taskq.worker.reporter import Reporter
 from django_taskq.worker.settler import Settler
+from django_taskq.worker.starts import Starts
 from django_taskq.worker.tally import Tally
 from django_taskq.worker.time_limits import TimeLimits
 
@@ -79,7 +80,7 @@ class TaskProcess:
             capture(settings.capture_logs)
         clock = Clock()
         self._settler = Settler(connections, deliveries, self._held, self._tally)
-        self._executor = executor = Executor(worker, keys, settings, clock)
+        self._executor = executor = Executor(worker, keys, settings, clock, Starts(connections, keys, settings.queues))
         self._threads = ThreadPool(options.threads, executor, notes, self._settler.put, room)
         self._loop = LoopPool(options.async_concurrency, executor, notes, 2 * options.threads, self._settler.put, room)
         self._limits = TimeLimits(self._threads, self._loop, executor, self._settler.put, self._retire)

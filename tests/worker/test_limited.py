@@ -49,10 +49,8 @@ def test_three_workers_keep_one_rate(worker: StartWorker, ledger: Ledger) -> Non
     moments = sorted(line["at"] for line in ledger.wait(1_000, timeout=30))
     rate = 999 / (moments[-1] - moments[0])
     print(f"{most_within(moments, 1.0)} in a second at most, {rate:.1f} a second")
-    # That the limit holds to the microsecond where messages are handed over is shown in tests/broker/test_rate.py.
-    # From there to a task's first line a busy machine takes its time: on a quiet one these are 100 in 1 s, and 98.8.
-    assert most_within(moments, 0.95) <= 100
-    assert 90 <= rate <= 100
+    assert most_within(moments, 1.0) <= 100
+    assert 98 <= rate <= 100
     assert len({line["pid"] for line in ledger.read()}) > 1
     assert workers
 

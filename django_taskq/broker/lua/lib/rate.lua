@@ -20,11 +20,13 @@ local function plan(gate, slot, now)
     rate.reserved = true
   end
   rate.last = rate.last or rate.slot - interval
+  rate.used = rate.slot
   rate.due = rate.slot + rate.shift
   local late = virtual - rate.slot
   if rate.slot < rate.last + interval - lead or late > tolerance and rate.slot < rate.last then
     rate.due = rate.last + interval + rate.shift
     rate.shift = math.max(rate.due, now - tolerance) - rate.last
+    rate.used = rate.last
   elseif late > tolerance then
     rate.shift = rate.shift + late - tolerance
   end
@@ -44,7 +46,8 @@ local function forget_slots(fields, gates)
   if #slots > 0 then set_value(fields, 'c', table.concat(slots, ' ')) end
 end
 
--- Nil: the message may start now, and has used its slots. Otherwise the time in us at which it may.
+-- Nil: the message may start now, and has used its slots; its field c says which, and the time: for the worker, who
+-- knows when it starts (late.lua). Otherwise the time in us at which it may.
 local function wait_for_slots(gates, fields, now)
   local slots, rates, due = {}, {}, 0
   for slot in string.gmatch(value_of(fields, 'c') or '', '%d+') do slots[#slots + 1] = tonumber(slot) end
@@ -62,9 +65,10 @@ local function wait_for_slots(gates, fields, now)
       redis.call('HSET', rate.key, 's', number(rate.shift), 'l', number(math.max(rate.last, rate.slot)))
     end
     keep(rate, now)
-    slots[position] = number(rate.slot)
+    slots[position] = number(due <= now and rate.used or rate.slot)
   end
-  if due <= now then return nil end
-  set_value(fields, 'c', table.concat(slots, ' ', 1, #rates))
-  return due
+  local waits = due > now
+  slots[#rates + 1] = waits and '' or number(now)
+  set_value(fields, 'c', table.concat(slots, ' ', 1, #rates + (waits and 0 or 1)))
+  return waits and due or nil
 end
