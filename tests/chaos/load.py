@@ -109,6 +109,7 @@ class Load:
     mix: dict[str, float] = field(default_factory=lambda: MIX)
     first: int = 0
     stopping: bool = False
+    progress: float = 0.0  # the part that was sent
     error: BaseException | None = None
 
     def start(self) -> threading.Thread:
@@ -128,6 +129,7 @@ class Load:
         self._to_cancel: list[tuple[float, int, TaskHandle[Any]]] = []
         number, began = self.first, time.monotonic()
         while number < self.first + self.calls and not self.stopping:
+            self.progress = (number - self.first) / self.calls
             self._cancel_due(time.monotonic())
             time.sleep(max(0.0, began + (number - self.first) * self.seconds / self.calls - time.monotonic()))
             kind = chance.choices(names, weights)[0]

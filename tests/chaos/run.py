@@ -102,7 +102,7 @@ class Run:
         for machine in started:
             machine.process.wait_until_ready(self.processes)
         self.load_thread = self.load.start()
-        self.weather = Weather(self.books, self.broker, plan.seconds)
+        self.weather = Weather(self.broker, self.load)
 
     @property
     def limit(self) -> float:
