@@ -26,6 +26,12 @@ def one_of_few(path: str, key: str, number: int, seconds: float = 0.02) -> int:
     return number
 
 
+@task(max_concurrency=1, concurrency_key="{key}", fair_key="{key}")
+def one_of_many(path: str, key: int, number: int) -> None:
+    write(path, event="start", key=key, number=number)
+    write(path, event="end", key=key, number=number)
+
+
 @task(max_concurrency=1, on_conflict="replace", concurrency_key="{key}")
 def newest(path: str, key: str, number: int, seconds: float = 0.0) -> None:
     write(path, event="start", key=key, number=number)
