@@ -11,10 +11,14 @@ from typing import Any
 
 from debug_toolbar.panels import Panel
 from django.urls import NoReverseMatch, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.broker import Found, get_broker
 from django_taskq.core.ids import id_from_str
+from django_taskq.core.sealing import from_json, is_sealed_json
 from django_taskq.exceptions import TaskqError
+from django_taskq.opening import placeholder
 from django_taskq.redaction import redact_json
 from django_taskq.signals import task_enqueued
 
@@ -35,8 +39,8 @@ def _note(sender: Any, task_id: str, queue: str, **_: Any) -> None:
 class TaskqPanel(Panel):  # type: ignore[misc]
     """Sent by `delay()`, `delay_many()`, and on commit if the request's transaction has been committed."""
 
-    title = "Tasks of django_taskq"
-    nav_title = "Task queue"
+    title = gettext_lazy("Tasks of django_taskq")
+    nav_title = gettext_lazy("Task queue")
     template = "django_taskq/debug_toolbar.html"
     is_async = True
 
@@ -49,7 +53,7 @@ class TaskqPanel(Panel):  # type: ignore[misc]
     def nav_subtitle(self) -> str:
         """How many."""
         count = self.get_stats().get("count", 0)
-        return f"{count} {'task' if count == 1 else 'tasks'} sent"
+        return ngettext("%(count)d task sent", "%(count)d tasks sent", count) % {"count": count}
 
     def enable_instrumentation(self) -> None:
         """From now on, what this request sends."""
@@ -80,6 +84,8 @@ def _arguments(found: Found) -> str:
     call = found.message or found.outcome
     if call is None or not call.task:
         return ""
+    if is_sealed_json(call.args):
+        return placeholder(from_json(call.args), say=_)
     given = (redact_json(call.args), redact_json(call.kwargs))
     text = " ".join(part.decode() for part in given if part not in (b"[]", b"{}"))
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -1,6 +1,7 @@
 """Sealed values for those who may see them: opened, or a placeholder that names the key.
 
-Sealed values were never redacted before they were stored, so what is shown of them is redacted here.
+Sealed values were never redacted before they were stored, so what is shown of them is redacted here. Placeholders are
+English, unless `say` translates them: programs read what the API and the commands say.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+from django.utils.translation import gettext_noop
 
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Attempt, Message
@@ -22,14 +24,17 @@ from django_taskq.models import DeadTask, TaskResult
 from django_taskq.redaction import redact_json
 from django_taskq.sealed import OF_ATTEMPT, TEXTS, opened_call
 
+Say = Callable[[str], str]
 Row = TypeVar("Row", bound=TaskResult | DeadTask)
 
 
 class Opener:
     """Opens what belongs to one run of one task. Without `may` everything stays a placeholder; `redact`: secrets."""
 
-    def __init__(self, id: bytes, task: str, run: int, *, may: bool = True, redact: bool = True) -> None:
-        self._id, self._task, self._run, self._may = id, task, run, may
+    def __init__(
+        self, id: bytes, task: str, run: int, *, may: bool = True, redact: bool = True, say: Say = str
+    ) -> None:
+        self._id, self._task, self._run, self._may, self._say = id, task, run, may, say
         self._shown: Callable[[bytes], bytes] = redact_json if redact else bytes
 
     def text(self, kind: str, text: str) -> str:
@@ -39,7 +44,7 @@ class Opener:
         try:
             return self._open(kind, text).decode("utf-8", "replace").replace("\x00", "\\x00")  # as in plain rows
         except Undecryptable as error:
-            return placeholder(text, error if self._may else None)
+            return self._placeholder(text, error)
 
     def json(self, kind: str, raw: bytes | str) -> str:
         """The same for a JSON value; secrets hidden."""
@@ -49,7 +54,7 @@ class Opener:
         try:
             return _str(self._shown(self._open(kind, from_json(text))))
         except Undecryptable as error:
-            return json.dumps(placeholder(from_json(text), error if self._may else None))
+            return _encoded(self._placeholder(from_json(text), error))
 
     def call(self, args: bytes | str, kwargs: bytes | str) -> tuple[str, str]:
         """Arguments and keyword arguments, likewise."""
@@ -61,7 +66,7 @@ class Opener:
             first, second = opened_call(self._id, self._task, args, kwargs)
             return _str(self._shown(first)), _str(self._shown(second))
         except Undecryptable as error:
-            shown = json.dumps(placeholder(from_json(args), error if self._may else None))
+            shown = _encoded(self._placeholder(from_json(args), error))
             return shown, shown
 
     def attempt(self, attempt: dict[str, Any]) -> dict[str, Any]:
@@ -70,34 +75,41 @@ class Opener:
         texts = {name: self.text(f"{name}.{number}", str(attempt.get(name) or "")) for name in OF_ATTEMPT}
         return {**attempt, **texts}
 
+    def _placeholder(self, sealed: str, error: Undecryptable) -> str:
+        return placeholder(sealed, error if self._may else None, say=self._say)
+
     def _open(self, kind: str, text: str) -> bytes:
         if not self._may:
             raise Undecryptable
         return get_keyring().open(Place(self._id, self._task, kind, self._run), text)
 
 
-def placeholder(sealed: str, error: Undecryptable | None = None) -> str:
+def placeholder(sealed: str, error: Undecryptable | None = None, *, say: Say = str) -> str:
     """What stands for a sealed text that is not shown."""
     try:
         key_id = key_id_of(sealed)
     except Undecryptable:
-        return "[sealed]"
+        return say(gettext_noop("[sealed]"))
     if isinstance(error, KeyMissing):
-        return f"[sealed with key {key_id}, which is not here]"
-    return f"[sealed with key {key_id}, and altered since]" if error else f"[sealed with key {key_id}]"
+        text = say(gettext_noop("[sealed with key %(key)s, which is not here]"))
+    elif error:
+        text = say(gettext_noop("[sealed with key %(key)s, and altered since]"))
+    else:
+        text = say(gettext_noop("[sealed with key %(key)s]"))
+    return text % {"key": key_id}
 
 
-def hidden(text: str) -> str:
+def hidden(text: str, *, say: Say = str) -> str:
     """For lists: a placeholder for a sealed text."""
-    return placeholder(text) if is_sealed(text) else text
+    return placeholder(text, say=say) if is_sealed(text) else text
 
 
-def shown_row(row: Row, *, may: bool, redact: bool = True) -> Row:
+def shown_row(row: Row, *, may: bool, redact: bool = True, say: Say = str) -> Row:
     """A row as somebody sees it who `may` see arguments or not; itself, if it is plain. Not to be saved."""
     if not is_sealed_json(row.args):
         return row
     id = row.task_id if isinstance(row, DeadTask) else row.id
-    opener = Opener(id.bytes, row.task, row.run, may=may, redact=redact)
+    opener = Opener(id.bytes, row.task, row.run, may=may, redact=redact, say=say)
     opened = copy.copy(row)
     opened.args, opened.kwargs = opener.call(row.args, row.kwargs)
     for name in TEXTS:
@@ -122,11 +134,11 @@ def shown_outcome(outcome: Outcome, *, may: bool, redact: bool = True) -> Outcom
     )  # fmt: skip
 
 
-def shown_message(message: Message, *, may: bool, redact: bool = True) -> Message:
+def shown_message(message: Message, *, may: bool, redact: bool = True, say: Say = str) -> Message:
     """The same for what has not ended."""
     if not is_sealed_json(message.args):
         return message
-    opener = Opener(message.id, message.task, message.run, may=may, redact=redact)
+    opener = Opener(message.id, message.task, message.run, may=may, redact=redact, say=say)
     args, kwargs = opener.call(message.args, message.kwargs)
     return msgspec.structs.replace(
         message, args=args.encode(), kwargs=kwargs.encode(), history=_history(opener, message.history)
@@ -163,6 +175,10 @@ def _result(id: bytes, ending: Outcome | TaskResult) -> bytes | None:
 
 def _history(opener: Opener, history: list[Attempt]) -> list[Attempt]:
     return [Attempt(**opener.attempt(msgspec.structs.asdict(each))) for each in history]
+
+
+def _encoded(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _str(raw: bytes | str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Count, Max, Min, Q, QuerySet
+from django.utils.translation import gettext as _
 
 from django_taskq.admin import display
 from django_taskq.admin.paging import newest
@@ -47,7 +48,7 @@ class Kind:
     @property
     def message(self) -> str:
         """What the newest one says."""
-        text = "" if self.sample is None else " ".join(hidden(self.sample.error_message)[: 2 * MESSAGE].split())
+        text = "" if self.sample is None else " ".join(hidden(self.sample.error_message, say=_)[: 2 * MESSAGE].split())
         return text if len(text) <= MESSAGE else f"{text[:MESSAGE]}…"
 
 

@@ -20,6 +20,7 @@ from django_taskq.admin import display
 from django_taskq.admin.base import RecordAdmin
 from django_taskq.admin.search import as_id
 from django_taskq.conf import get_settings
+from django_taskq.core.message import Message
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import OutboxEntry
 from django_taskq.opening import shown_message
@@ -124,11 +125,11 @@ class OutboxEntryAdmin(RecordAdmin):
 
     @admin.display(description=gettext_lazy("arguments"))
     def args(self, row: OutboxEntry) -> str:
-        return _shown(shown_message(outbox.read(row).message, may=True).args)  # whoever may not does not get here
+        return _shown(_message(row).args)
 
     @admin.display(description=gettext_lazy("keyword arguments"))
     def kwargs(self, row: OutboxEntry) -> str:
-        return _shown(shown_message(outbox.read(row).message, may=True).kwargs)
+        return _shown(_message(row).kwargs)
 
     # --- actions ------------------------------------------------------------------------------------------------------
 
@@ -168,6 +169,10 @@ def _database(request: HttpRequest) -> str:
     came_from = parse_qs(request.GET.get("_changelist_filters", ""))
     asked = request.GET.get("database") or came_from.get("database", [""])[0]
     return asked if asked in aliases else aliases[0]
+
+
+def _message(row: OutboxEntry) -> Message:
+    return shown_message(outbox.read(row).message, may=True, say=_)  # whoever may not see it does not get here
 
 
 def _shown(raw: bytes) -> str:

@@ -65,7 +65,7 @@ class RecordPage(Tabbed):
         if row is None:
             return self.gone(request)
         own, decisions = self.detail_context(request, row, now), self.decisions(row)
-        row = shown_row(row, may=self.may(request, "view_arguments"))
+        row = shown_row(row, may=self.may(request, "view_arguments"), say=_)
         arguments = self._arguments(request, row)
         context = {
             **self.admin_site.each_context(request),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from django_taskq import Undecryptable, get_task
 from django_taskq.broker import Broker
@@ -80,6 +81,16 @@ def test_without_permission_or_key_they_are_not(broker: Broker, keys: SettingsWr
     if how == "key":
         assert "which is not here" in found[0]
         assert json.loads(found[3])["args"] == "[sealed with key k1, which is not here]"
+
+
+def test_pages_say_so_in_the_readers_language_and_the_api_in_its_own(broker: Broker, keys: SettingsWrapper) -> None:
+    keys.LANGUAGE_CODE = "de"
+    addresses, read = pages(), reader()
+    with translation.override("de"):
+        found = [read(page) for page in (*addresses, "/admin/django_taskq/deadtask/")]
+    assert "[versiegelt mit dem Schlüssel k1]" in found[1]
+    assert "[versiegelt mit dem Schlüssel k1]" in found[-1]
+    assert json.loads(found[4])["error_message"] == "[sealed with key k1]"
 
 
 def test_secrets_inside_stay_redacted(broker: Broker) -> None:

@@ -17,7 +17,7 @@ def test_it_lists_what_a_request_has_sent(redis_server: RedisServer) -> None:
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     seen = json.loads(ran.stdout)
-    sends, nothing = seen["sends"], seen["nothing"]
+    sends, nothing, sealed = seen["sends"], seen["nothing"], seen["sealed"]
 
     listed = sends["tasks"]
     assert sends["count"] == 6
@@ -33,3 +33,7 @@ def test_it_lists_what_a_request_has_sent(redis_server: RedisServer) -> None:
     assert (nothing["count"], nothing["tasks"]) == (0, [])
     assert "0 tasks sent" in nothing["page"]
     assert "has sent no tasks" in nothing["panel"]
+
+    assert [task["arguments"] for task in sealed["tasks"]] == ["[versiegelt mit dem Schlüssel k1]"]
+    assert "1 Aufgabe gesendet" in sealed["page"]
+    assert "Warteschlange" in sealed["panel"]

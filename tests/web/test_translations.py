@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import gettext
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from django.test import Client
 from django.utils import translation
+from django.utils.translation.template import templatize
 
 import django_taskq
 from tests.records.outcomes import failed, succeeded
@@ -19,7 +22,8 @@ from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene, page, words
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
 
-LOCALE = Path(django_taskq.__file__).parent / "locale"
+PACKAGE = Path(django_taskq.__file__).parent
+LOCALE = PACKAGE / "locale"
 LANGUAGES = sorted(path.name for path in LOCALE.iterdir())
 ENTRY = re.compile(
     r'^msgid ("(?:.*"\n")*.*")\n(?:msgid_plural ("(?:.*"\n")*.*")\n)?((?:msgstr(?:\[\d\])? "(?:.*"\n")*.*"\n?)+)',
@@ -27,6 +31,10 @@ ENTRY = re.compile(
 )
 TEXT = re.compile(r'msgstr(?:\[\d\])? ("(?:.*"\n")*.*")')
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|\{\w+\}|</?\w+>")
+
+
+MARKED = {"_", "gettext", "gettext_lazy", "gettext_noop", "ngettext"}
+IN_TEMPLATE = re.compile(r"\bn?gettext\(u?('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")|\b_\(u?('(?:[^'\\]|\\.)*')")
 
 
 def unquoted(text: str) -> str:
@@ -45,6 +53,27 @@ def catalogue(language: str) -> dict[str, tuple[str, list[str]]]:
         )
     found.pop("")
     return found
+
+
+def texts_of_code() -> Iterator[str]:
+    """What the package's modules and templates mark for translation."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in MARKED:
+                first = node.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    yield first.value
+    for path in PACKAGE.rglob("*.html"):
+        for found in IN_TEMPLATE.finditer(templatize(path.read_text(encoding="utf-8"))):
+            yield ast.literal_eval(found[1] or found[2])
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_text_of_the_code_is_missing(language: str) -> None:
+    """Otherwise: `make messages`, and translate what is new."""
+    texts, known = set(texts_of_code()), catalogue(language)
+    assert len(texts) > 400
+    assert texts - known.keys() == set()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

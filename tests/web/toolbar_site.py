@@ -30,8 +30,13 @@ def main() -> None:
     django.setup()
     call_command("migrate", verbosity=0)
     from django.test import Client
+    from django.utils import translation
 
-    print(json.dumps({path: look(Client(SERVER_NAME="localhost"), path) for path in ("sends", "nothing")}))
+    client = Client(SERVER_NAME="localhost")
+    seen = {path: look(client, path) for path in ("sends", "nothing")}
+    with translation.override("de"):
+        seen["sealed"] = look(client, "sealed")
+    print(json.dumps(seen))
 
 
 def look(client: Any, path: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 
+from tests.encryption.tasks import charge
 from tests.sampleapp.tasks import add
 from tests.testing import tasks
 
@@ -20,12 +21,18 @@ def sends(request: HttpRequest) -> HttpResponse:
     return HttpResponse("<html><body>sent</body></html>")
 
 
+def sends_sealed(request: HttpRequest) -> HttpResponse:
+    charge.delay("4111")
+    return HttpResponse("<html><body>sent</body></html>")
+
+
 def sends_nothing(request: HttpRequest) -> HttpResponse:
     return HttpResponse("<html><body>nothing</body></html>")
 
 
 urlpatterns = [
     path("sends/", sends),
+    path("sealed/", sends_sealed),
     path("nothing/", sends_nothing),
     path("admin/", admin.site.urls),
     path("__debug__/", include("debug_toolbar.urls")),
