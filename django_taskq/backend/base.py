@@ -38,17 +38,23 @@ class Backend:
     supports_priority = True
 
     alias: str
-    queues: set[str]
     options: dict[str, Any]
     task_class: type[Any]
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
-        """QUEUES defaults to those of TASKQ. A TASKQ that cannot be read is for its own check to report."""
+        super().__init__(alias, {"QUEUES": (), **params})  # type: ignore[call-arg]
+
+    @property
+    def queues(self) -> set[str]:
+        """Those of TASKQ, as it is now, unless QUEUES names some."""
         try:
-            queues = list(get_settings().queues)
-        except ImproperlyConfigured:
-            queues = []
-        super().__init__(alias, {"QUEUES": queues, **params})  # type: ignore[call-arg]
+            return self._queues or set(get_settings().queues)
+        except ImproperlyConfigured:  # for its own check to report
+            return set()
+
+    @queues.setter
+    def queues(self, given: set[str]) -> None:
+        self._queues = given
 
     def validate_task(self, task: Any) -> None:
         """Also makes the task known to this process."""

@@ -91,6 +91,7 @@ def test_a_result_belongs_to_its_task_and_its_backend(broker: Broker, settings: 
 
 def test_a_queue_that_is_no_more_does_not_hide_its_results(broker: Broker, settings: SettingsWrapper) -> None:
     queues = settings.TASKQ.get("QUEUES", {"default": {}})
+    assert "mail" not in api.default_task_backend.queues  # it is made once, and sees what changes
     settings.TASKQ = {**settings.TASKQ, "QUEUES": {**queues, "mail": {}}}
     sent = tasks.add.using(queue_name="mail").enqueue(1)
     settings.TASKQ = {**settings.TASKQ, "QUEUES": queues}
