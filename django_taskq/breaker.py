@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from django_taskq.broker import get_broker
 from django_taskq.broker.gates import Gates
+from django_taskq.conf import get_settings
 from django_taskq.exceptions import BreakerOpen, BrokerRefused, BrokerUnavailable, TaskqError
 
 logger = logging.getLogger("django_taskq")
@@ -69,6 +70,8 @@ class Breaker:
         """
         if not self.name:
             raise TaskqError("A breaker that is used outside of @task needs a name: Breaker('crm').")
+        if get_settings().is_local:
+            return 0.0  # a test, where nothing is down unless it says so
         broker = get_broker()
         gates = Gates(broker.connections, broker.keys)
         return gates.ask_breaker(verb, self.name, token, self.failures, *self._spans)

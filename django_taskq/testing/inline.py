@@ -61,18 +61,21 @@ class Inline:
         return call_chain(await_task)
 
     def run(self, calls: Sequence[LocalCall]) -> None:
-        """Runs calls, those of one batch or a single one, to their ends; attempts follow each other at once."""
+        """Runs calls, those of one batch or a single one, to their ends; attempts follow each other at once.
+
+        What is put off without an attempt (a task that is not registered here, an open circuit breaker) waits, as at a
+        worker.
+        """
         left = list(calls)
         while left:
             for call in left:
                 call.state = State.RUNNING
+            before = {call.id: call.message.attempt for call in left}
             batch = [(call, _delivery(call)) for call in left]
-            tried = self._attempt([delivery for _, delivery in batch], {delivery: call for call, delivery in batch})
-            # What is put off without an attempt (a task that is not registered here) waits, as at a worker.
-            left = [call for call in left if tried and call.state is State.SCHEDULED]
+            self._attempt([delivery for _, delivery in batch], {delivery: call for call, delivery in batch})
+            left = [call for call in left if call.waits and call.message.attempt > before[call.id]]
 
-    def _attempt(self, deliveries: list[Delivery], calls: dict[Delivery, LocalCall]) -> bool:
-        """Whether anything was run."""
+    def _attempt(self, deliveries: list[Delivery], calls: dict[Delivery, LocalCall]) -> None:
 
         def settle(settlement: Settlement) -> None:
             _settle(settlement, calls[settlement.delivery])
@@ -84,7 +87,7 @@ class Inline:
         if not isinstance(work, Work):
             for settlement in settlements_of(work):
                 settle(settlement)
-            return False
+            return
         work.context.place = self._place
         result, error = None, None
         try:
@@ -97,7 +100,6 @@ class Inline:
             calls[each].error = error
         for settlement in settlements_of(self._executor.concluded(work, result, error)):
             settle(settlement)
-        return True
 
     def _call(self, work: Work) -> Any:
         token = _current.set(work.context)

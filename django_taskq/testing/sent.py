@@ -144,25 +144,30 @@ def run_enqueued(
     """Runs what waits, and what that sends, until nothing is left; returns the handles in the order of the runs.
 
     The highest priority comes first, then what was sent first; calls of a batch task are run together, as many as its
-    `batch`. `scheduled=False` leaves out what is not due. Raises AssertionError after `limit` calls: tasks that send
-    themselves would never end.
+    `batch`. `scheduled=False` leaves out what is not due. What is put off is left `scheduled` for another
+    `run_enqueued()`. Raises AssertionError after `limit` calls: tasks that send themselves would never end.
     """
     local = _local()
     handles: list[TaskHandle[Any]] = []
-    while batch := _next(local, task, scheduled=scheduled):
+    put_off: set[bytes] = set()
+    while batch := _next(local, task, put_off, scheduled=scheduled):
         if len(handles) + len(batch) > limit:
             raise AssertionError(f"run_enqueued() has run {len(handles)} calls, and {batch[0].message.task} waits.")
         local.run(batch)
+        put_off.update(call.id for call in batch if call.waits)
         handles += [call.handle for call in batch]
     return handles
 
 
-def _next(local: LocalBroker, task: Task[..., Any] | None, *, scheduled: bool) -> list[LocalCall]:
+def _next(local: LocalBroker, task: Task[..., Any] | None, put_off: set[bytes], *, scheduled: bool) -> list[LocalCall]:
     """What is run next: one call, or those of a batch."""
     waiting = [
         call
         for call in local.calls()
-        if call.waits and (task is None or call.message.task == task.name) and (scheduled or call.state is State.QUEUED)
+        if call.waits
+        and call.id not in put_off
+        and (task is None or call.message.task == task.name)
+        and (scheduled or call.state is State.QUEUED)
     ]
     waiting.sort(key=lambda call: (-call.message.priority, call.number))
     if not waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from django_taskq import BatchCall, Discard, current_task, task
+from django_taskq import BatchCall, Breaker, BreakerOpen, Discard, current_task, task
 
 tries: list[int] = []
 batches: list[list[int]] = []
@@ -64,3 +64,27 @@ def through_outbox(n: int) -> int:
 @task
 def login(credentials: dict[str, str]) -> None:
     pass
+
+
+crm = Breaker("crm", failures=1)
+
+
+@task(circuit_breaker=crm, max_retries=0)
+def push(fails: bool) -> str:
+    with crm:
+        if fails:
+            raise OSError("the CRM is down")
+    return "pushed"
+
+
+@task
+def meets_an_open_breaker(times: int) -> int:
+    tries.append(current_task().attempt)
+    if len(tries) <= times:
+        raise BreakerOpen(breaker="crm", seconds=30)
+    return len(tries)
+
+
+@task(rate_limit="1/h", rate_limit_mode="refuse", max_concurrency=1)
+def limited(n: int) -> int:
+    return n
