@@ -44,8 +44,15 @@ end
 
 local paused, paused_tasks = members(KEYS[7]), false
 for name in pairs(paused) do paused_tasks = paused_tasks or string.sub(name, 1, 5) == 'task:' end
+
+-- What only some claims do is made for those alone.
+local due = redis.call('ZRANGEBYSCORE', due_key, '-inf', now)
+if #due > 0 then
+-- @include unpacked
+-- @include promote
 -- @include promote_due
-promote_due()
+  promote_due(due)
+end
 
 local queue, suffix, gates -- `gates`: what decides about each message of the lane at hand; nil where nothing does
 local K = {index = index, due = due_key} -- and the keys of the queue at hand
@@ -67,8 +74,13 @@ for offset = 0, queues - 1 do
   end
 end
 
+if #groups > 0 and ARGV[5] == '1' then
 -- @include watch
-if #groups > 0 and ARGV[5] == '1' then pass_on_watch() end
-
+  pass_on_watch()
+end
+local next_due = -1
+if #groups == 0 then
 -- @include fall_asleep
-return {1, micros, #groups == 0 and fall_asleep() or -1, groups}
+  next_due = fall_asleep()
+end
+return {1, micros, next_due, groups}

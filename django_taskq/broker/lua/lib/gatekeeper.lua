@@ -4,6 +4,7 @@ local gatekept
 local function gatekeeper()
   if gatekept then return gatekept end
 -- @include fields
+-- @include unpacked
 -- @include parking
 -- @include limits
 -- @include schedule
