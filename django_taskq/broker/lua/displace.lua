@@ -9,6 +9,7 @@
 -- @include clock
 -- @include wake
 -- @include lanes
+-- @include close_lane
 -- @include lane_keys
 -- @include schedule
 -- @include minute
@@ -56,7 +57,7 @@ local function drop(at)
   return true
 end
 
-local refusal = refused(first)
+local refusal = string.find(ARGV[2], ':g', 1, true) and refused(first)
 if refusal then return {1, {}, refusal} end
 local new = count_new(first)
 local excess = length_of_queue(most - new) + new - most

@@ -15,32 +15,22 @@
 -- @include admit
 -- @include admit_each
 
--- For those who need them: what only some calls use is not made for the others.
-local function sized()
--- @include room
-  return count_new, length_of_queue, note_length
-end
-
-local function rated()
+-- What only some calls need is made for those alone.
+local take
+if string.find(ARGV[2], ':g', 1, true) then
 -- @include gcra
 -- @include refusal
-  return refused, take_rates
-end
-
-local take_rates
-if string.find(suffix, ':g%w*$') then
-  local refused, take = rated()
   local refusal = refused(FIRST + 1)
   if refusal then return refusal end
-  take_rates = take
+  take = take_rates
 end
 local most = tonumber(ARGV[FIRST])
 if most then
-  local count_new, length_of_queue, note_length = sized()
+-- @include room
   local new = count_new(FIRST + 1)
   local length = length_of_queue(most - new)
   if new > 0 and length + new > most then return {-1, length, new} end
   note_length(new)
 end
-if take_rates then take_rates() end
+if take then take() end
 return admit_each(FIRST + 1)

@@ -6,6 +6,7 @@
 -- @include clock
 -- @include wake
 -- @include lanes
+-- @include shares
 redis.call('PERSIST', KEYS[1])
 local worker, left = ARGV[1], tonumber(ARGV[2])
 local beats = redis.call('ZSCORE', KEYS[2], worker)
@@ -22,7 +23,9 @@ for _, lane in ipairs(redis.call('ZRANGE', KEYS[4], 0, -1)) do
       if running[entry .. ' ' .. suffix] then deliveries = deliveries + 1 end
       redis.call('XCLAIM', lane, 'workers', 'returned', 0, entry, 'JUSTID', 'RETRYCOUNT', deliveries)
     end
-    if #pending > 0 then rouse_lane(lane, KEYS[4], redis.call('ZSCORE', KEYS[4], lane)) end
+    if #pending > 0 and tonumber(redis.call('ZSCORE', KEYS[4], lane)) < IDLE then -- that share is in line again
+      redis.call('ZADD', KEYS[4], last_turn(priority_of(suffix)), lane)
+    end
     left, reclaimed = left - #pending, reclaimed + #pending
     if left <= 0 then break end
     redis.call('XGROUP', 'DELCONSUMER', lane, 'workers', worker)

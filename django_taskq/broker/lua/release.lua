@@ -18,7 +18,7 @@ for at = FIRST + 1, #ARGV do
   end
 end
 if released > 0 then
-  open_lane(K.lane, K.lanes, priority_of(suffix), K.ready, queue)
+  open_lane(K.lane, K.lanes, suffix, K.ready, queue)
   wake_sleepers(K.sleepers, K.wake, released, now_ms())
 end
 return released

@@ -4,22 +4,10 @@
 local admitted, accepted = 0, 0
 
 local function to_lane(id, ...)
-  if admitted == 0 then open_lane(K.lane, K.lanes, priority_of(suffix), K.ready, queue) end
+  if admitted == 0 then open_lane(K.lane, K.lanes, suffix, K.ready, queue) end
   local entry = redis.call('XADD', K.lane, '*', ...)
   set_location(K.index, id, entry .. ' ' .. suffix)
   admitted = admitted + 1
-end
-
--- A message may come with a deadline, which it has from the task that sent it.
-local function set_deadline(fields, at)
-  for position = 1, #fields, 2 do
-    if fields[position] == 'D' then
-      fields[position + 1] = number(math.min(at, tonumber(fields[position + 1])))
-      return
-    end
-  end
-  fields[#fields + 1] = 'D'
-  fields[#fields + 1] = number(at)
 end
 
 local function admit(at, now)
@@ -34,7 +22,14 @@ local function admit(at, now)
       fields[#fields + 1] = 'x'
       fields[#fields + 1] = number(now + tonumber(expires))
     end
-    if deadline ~= '' then set_deadline(fields, now + tonumber(deadline)) end
+    if deadline ~= '' then
+      local at, ends = #fields + 1, now + tonumber(deadline)
+      for position = 1, #fields, 2 do
+        -- It has one from the task that sent it.
+        if fields[position] == 'D' then at, ends = position, math.min(ends, tonumber(fields[position + 1])) end
+      end
+      fields[at], fields[at + 1] = 'D', number(ends)
+    end
   end
   local when = now
   if due ~= '' then when = string.sub(due, 1, 1) == '+' and now + tonumber(due) or tonumber(due) end

@@ -1,5 +1,6 @@
 -- Gives entries of one lane to the worker, in `groups`, until the budget (`left`, `bytes`) is used up. Where there are
 -- `gates`, each is examined first, up to 500 in a call.
+-- @include close_lane
 local groups, looks = {}, 500
 
 local function collect(lane, losses, verdict, entries)

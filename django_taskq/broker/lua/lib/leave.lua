@@ -1,3 +1,4 @@
+-- @include close_lane
 -- Takes settled entries out of the lane.
 local function leave_lane(entries)
   if #entries == 0 then return end

@@ -49,7 +49,7 @@ local function unpark(id, change)
   if change then change(message) end
   local suffix = message[1]
   local lane, lanes = NS .. 'queue:' .. suffix, NS .. 'lanes:' .. queue
-  open_lane(lane, lanes, priority_of(suffix), NS .. 'ready', queue)
+  open_lane(lane, lanes, suffix, NS .. 'ready', queue)
   set_location(KEYS[1], id, redis.call('XADD', lane, '*', unpack(message, 2)) .. ' ' .. suffix)
   wake_sleepers(NS .. 'sleepers:' .. queue, NS .. 'wake:' .. queue, 1, now_ms())
   unparked = unparked + 1

@@ -12,7 +12,7 @@ local function promote(queue, lanes, scheduled, messages, now, most)
     local suffix = message[1]
     local lane = ARGV[7] .. suffix
     if not opened[lane] then
-      open_lane(lane, lanes, priority_of(suffix), KEYS[2], queue)
+      open_lane(lane, lanes, suffix, KEYS[2], queue)
       opened[lane] = true
     end
     local entry = redis.call('XADD', lane, '*', unpack(message, 2))

@@ -17,7 +17,6 @@ end
 
 -- Nil, or {-2, position of the first message that comes too early, ms until it would not}.
 local function refused(first)
-  if not string.find(suffix, ':g%w*$') then return nil end
   local time = redis.call('TIME')
   local now, at, position = time[1] * 1000000 + time[2], first, 0
   while at <= #ARGV do

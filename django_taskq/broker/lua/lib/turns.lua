@@ -1,6 +1,7 @@
 -- Takes from the lanes of one queue: the highest priority first, and the lanes of one priority in turn, a few messages
 -- each, where some of them are shares. A lane that has had its turn goes to the end of the line, so of any number of
 -- shares none is forgotten, although a claim looks at no more than MOST_LANES.
+-- @include shares
 local MOST_LANES, MOST_IDLE, MOST_A_TURN = 512, 8, 32
 local unseen = false -- lanes that this claim has not looked at, although it has found nothing
 
