@@ -20,7 +20,8 @@ makes both kinds out of a context manager:
     def timing(context):
         ...
 
-The producer's side is in sending.py.
+The producer's side is in sending.py. An attempt that is killed with its process passes through nothing any more; a
+factory that wants to know of those has an attribute `in_supervisor`, which is called where they are settled.
 """
 
 from __future__ import annotations
@@ -73,6 +74,13 @@ def call_chain(innermost: Call) -> Call:
             raise ImproperlyConfigured(f"TASKQ['MIDDLEWARE']: {path} was given a {kind} and returned {wrapped!r:.100}.")
         chain = wrapped
     return chain
+
+
+def enter_supervisor() -> None:
+    """Before a supervisor settles what a killed process was running; again each time."""
+    for _, factory in load_middleware():
+        if (enter := getattr(factory, "in_supervisor", None)) is not None:
+            enter()
 
 
 def is_capable(factory: Any, *, is_async: bool) -> bool:

@@ -23,13 +23,13 @@ except ImportError as error:
 
 from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_to_str
-from django_taskq.exceptions import Retry, TaskTimeout
+from django_taskq.exceptions import HardTimeout, Retry, TaskTimeout
 from django_taskq.middleware.base import Call, Factory, around
 from django_taskq.middleware.fate import Fate, fate_of, meant_by
 from django_taskq.middleware.headers import header_of
 from django_taskq.producer import Sending
 from django_taskq.redaction import redact_json
-from django_taskq.signals import task_failed, worker_process_stopped
+from django_taskq.signals import task_failed, task_retried, worker_process_stopped
 
 HEADER = "sentry"
 LONGEST_HEADER = 16_384  # characters
@@ -37,10 +37,11 @@ ORIGIN = "auto.queue.taskq"
 SYSTEM = "django_taskq"
 FLUSH = 3.0  # seconds that the end of a worker process may wait for the transport
 FILTERED = "[Filtered]"
-# Dead letters of which no attempt ran into an error here: nothing passed through the middleware.
+# Dead letters of which no attempt ran into an error here: nothing passed through the middleware, or it died with its
+# process.
 NEVER_RAISED = frozenset(
-    {"invalid_arguments", "malformed", "refused", "undecryptable", "unknown_task", "unknown_version", "unsealed"}
-    | {"worker_lost"}
+    {"hard_timeout", "invalid_arguments", "malformed", "refused", "undecryptable", "unknown_task", "unknown_version"}
+    | {"unsealed", "worker_lost"}
 )
 _STATUS = {"succeeded": "ok", "retried": "internal_error", "failed": "internal_error"}  # of others: aborted
 
@@ -172,7 +173,8 @@ def _report(error: BaseException, task: str) -> None:
     try:
         event, hint = event_from_exception(error, client_options=options, mechanism=mechanism)
         if issubclass(type(error), TaskTimeout):  # raised wherever the task happened to be: that is no kind of failure
-            event["fingerprint"] = ["taskq", "TaskTimeout", task]
+            kind = "hard_timeout" if issubclass(type(error), HardTimeout) else "TaskTimeout"
+            event["fingerprint"] = ["taskq", kind, task]
         sentry_sdk.capture_event(event, hint=hint)
     except BaseException as fault:  # noqa: BLE001 - a foreign exception may raise anything when it is looked at
         sentry_sdk.capture_message(f"{task} failed with an error that cannot be described ({type(fault)})", "error")
@@ -187,6 +189,16 @@ def _dead_letter(sender: Any, task_id: str, queue: str, attempt: int, reason: st
         return
     if error is not None and _said(error):
         return
+    _report_settled(sender, task_id, queue, attempt, reason, error)
+
+
+def _killed(sender: Any, task_id: str, queue: str, attempt: int, error: Any, **_: Any) -> None:
+    """An attempt that is tried again, but could not report its error: its process was killed for it."""
+    if issubclass(type(error), HardTimeout) and sentry_sdk.get_client().is_active():
+        _report_settled(sender, task_id, queue, attempt, "hard_timeout", error)
+
+
+def _report_settled(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any) -> None:
     task = getattr(sender, "name", sender)
     with sentry_sdk.isolation_scope() as scope:
         scope.clear_breadcrumbs()
@@ -236,7 +248,13 @@ def _factory(*, every_attempt: bool) -> Factory:
         worker_process_stopped.connect(_flush, dispatch_uid="django_taskq.sentry")
         return reporting(call)
 
+    def in_supervisor() -> None:
+        task_failed.connect(_dead_letter, dispatch_uid="django_taskq.sentry")
+        if every_attempt:
+            task_retried.connect(_killed, dispatch_uid="django_taskq.sentry")
+
     factory.headers, factory.sending = _headers, _sending  # type: ignore[attr-defined]
+    factory.in_supervisor = in_supervisor  # type: ignore[attr-defined]
     return factory
 
 

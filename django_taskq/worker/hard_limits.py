@@ -19,6 +19,7 @@ from django_taskq.broker.errors import typed
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
 from django_taskq.exceptions import HardTimeout, MalformedMessage
+from django_taskq.middleware import enter_supervisor
 from django_taskq.worker.batches import settlements_of
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.executor import Executor
@@ -37,6 +38,7 @@ def settle_killed(
 
     Safe to repeat. Raises TaskqError.
     """
+    enter_supervisor()
     clock = Clock()
     sent = time.monotonic()
     clock.set(broker.time(), sent, time.monotonic())

@@ -19,13 +19,15 @@ from sentry_sdk.transport import Transport
 from django_taskq import BreakerOpen, Discard, TaskFailed
 from django_taskq.broker import Broker
 from django_taskq.core.ids import id_from_str
-from django_taskq.exceptions import InvalidArguments, TaskCancelled, TaskTimeout
+from django_taskq.exceptions import HardTimeout, InvalidArguments, TaskCancelled, TaskTimeout
 from django_taskq.metrics.worker import REASONS
+from django_taskq.middleware import enter_supervisor
 from django_taskq.middleware.sentry import ORIGIN
-from django_taskq.signals import task_failed, worker_process_stopped
+from django_taskq.signals import task_failed, task_retried, worker_process_stopped
 from tests.observability import tasks
 from tests.observability.conftest import Use, batch_of, context_of, run
 from tests.observability.test_tracing import ODD, raised_by
+from tests.sampleapp.tasks import sleep
 from tests.servers import ROOT, wait_for
 from tests.worker import tasks as worker_tasks
 from tests.worker.inside import delivery_of, new_executor
@@ -71,7 +73,7 @@ def start(**options: Any) -> None:
 def stop() -> None:
     sentry_sdk.get_client().close()
     sentry_sdk.get_global_scope().set_client(None)
-    for signal in (task_failed, worker_process_stopped):
+    for signal in (task_failed, task_retried, worker_process_stopped):
         signal.disconnect(dispatch_uid="django_taskq.sentry")
 
 
@@ -235,8 +237,22 @@ def test_no_reason_of_a_dead_letter_goes_unreported(items: Items) -> None:
     for reason in REASONS:
         told = {"task_id": "0", "queue": "mail", "attempt": 1, "duration": 0.0, "error": None}
         task_failed.send_robust("shop.gone", reason=reason, **told)
-    of_attempts = {"failed", "timeout", "hard_timeout"}  # the middleware reports what an attempt raised
+    of_attempts = {"failed", "timeout"}  # the middleware reports what an attempt raised
     assert {event["tags"]["taskq_reason"] for event in items("event")} == {*REASONS} - of_attempts
+
+
+def test_a_killed_attempt_that_is_tried_again_is_reported_by_the_one_that_reports_every_attempt(
+    items: Items, use: Use
+) -> None:
+    told = {"task_id": "7", "queue": "mail", "attempt": 1, "duration": 0.0, "delay": 1.0}
+    for middleware, expected in ((SENTRY, 0), (EVERY, 1)):
+        use(middleware)
+        enter_supervisor()
+        task_retried.send_robust(tasks.works, error=HardTimeout(), **told)
+        task_retried.send_robust(tasks.works, error=ValueError(), **told)  # that, its attempt has reported
+        assert len(items("event")) == expected
+    [event] = items("event")
+    assert (event["tags"]["taskq_task_id"], event["tags"]["taskq_reason"]) == ("7", "hard_timeout")
 
 
 @pytest.mark.parametrize("kind", [*worker_tasks.HOSTILE, *ODD])
@@ -332,9 +348,16 @@ def test_through_a_worker(worker: StartWorker, use: Use, server: tuple[str, list
     process = worker("--threads", "2", tasks=["tests.observability.tasks"], env={"TASKQ_TEST_SENTRY": dsn})
     with pytest.raises(TaskFailed):
         tasks.fails.delay("x").get(timeout=15)
+    killed = sleep.using(hard_timeout=0.2, max_retries=0).delay(30.0)
+    with pytest.raises(TaskFailed):
+        killed.get(timeout=15)
     assert process.terminate() == 0
-    wait_for(lambda: len(received) >= 3)
-    [event] = (item for item in received if "exception" in item)
+    wait_for(lambda: len(received) >= 4)
+    event, hard = (item for item in received if "exception" in item)
     assert event["tags"]["taskq_attempt"] == "2"
+    assert hard["exception"]["values"][0]["type"] == "HardTimeout"
+    tags = {"task": sleep.name, "task_id": killed.id, "queue": "default", "attempt": "1", "reason": "hard_timeout"}
+    assert {f"taskq_{name}": value for name, value in tags.items()}.items() <= hard["tags"].items()
+    assert hard["fingerprint"] == ["taskq", "hard_timeout", sleep.name]
     transactions = [item["transaction"] for item in received if item.get("type") == "transaction"]
     assert transactions == [tasks.fails.name] * 2
