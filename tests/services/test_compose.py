@@ -61,7 +61,7 @@ def test_files_that_are_mounted_and_copied_exist(services: dict[str, Any]) -> No
 
 def test_redis_keeps_tasks_and_nobody_is_root(services: dict[str, Any]) -> None:
     command = services["redis"]["command"][-1]
-    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction", "--requirepass"):
+    for option in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
         assert option in command
     assert services["redis"]["user"] == "redis"
     assert re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE) == ["10001"]
@@ -72,11 +72,45 @@ def test_redis_keeps_tasks_and_nobody_is_root(services: dict[str, Any]) -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))
 
 
-def test_a_worker_has_longer_to_stop_than_it_takes(services: dict[str, Any]) -> None:
+def test_redis_asks_for_a_password_that_no_list_of_processes_shows(services: dict[str, Any], tmp_path: Path) -> None:
+    shell, option, script = services["redis"]["command"]
+    port = str(free_port())
+    script = script.replace("$$", "$").replace(" - <<", f" --port {port} --dir {tmp_path} - <<")
+    redis = Process([shell, option, script], tmp_path / "redis.log", {"REDISCLI_AUTH": "se cr'et"})
+    try:
+        redis.wait_for_output("Ready to accept connections", 10)
+        assert b"cr'et" not in Path(f"/proc/{redis.pid}/cmdline").read_bytes()
+
+        def cli(*words: str, password: str) -> str:
+            command = ["redis-cli", "-p", port, *words]
+            environment = {**os.environ, "REDISCLI_AUTH": password}
+            return subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=5, check=False
+            ).stdout
+
+        assert "NOAUTH" in cli("ping", password="")
+        assert cli("ping", password="se cr'et").strip() == "PONG"
+        assert cli("config", "get", "maxmemory-policy", password="se cr'et").split() == [
+            "maxmemory-policy",
+            "noeviction",
+        ]
+        assert cli("config", "get", "appendonly", password="se cr'et").split() == ["appendonly", "yes"]
+    finally:
+        redis.close()
+
+
+def grace_of(service: dict[str, Any]) -> int:
+    """Seconds between SIGTERM and SIGKILL."""
+    minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", service["stop_grace_period"]).groups()
+    return int(minutes or 0) * 60 + int(seconds or 0)
+
+
+def test_each_service_has_longer_to_stop_than_it_takes(services: dict[str, Any]) -> None:
     words = services["worker"]["command"]
-    allowed = float(words[words.index("--shutdown-timeout") + 1])
-    minutes, seconds = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", services["worker"]["stop_grace_period"]).groups()
-    assert int(minutes or 0) * 60 + int(seconds or 0) > allowed + 24
+    assert grace_of(services["worker"]) > float(words[words.index("--shutdown-timeout") + 1]) + 24
+    assert grace_of(services["web"]) > 30  # gunicorn's --graceful-timeout, unless another is given
+    assert "--graceful-timeout" not in services["web"]["command"]
+    assert min(grace_of(services["redis"]), grace_of(services["postgres"])) >= 60
 
 
 @pytest.fixture

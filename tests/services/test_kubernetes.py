@@ -108,6 +108,8 @@ def test_keda_is_told_what_its_prometheus_scaler_requires() -> None:
     assert all(isinstance(value, str) for value in trigger["metadata"].values())
     assert trigger["metricType"] == "Value"
     assert 0 < spec["minReplicaCount"] < spec["maxReplicaCount"]
+    assert "cooldownPeriod" not in spec  # which is about scaling to none
+    assert spec["fallback"]["behavior"] == "currentReplicasIfHigher"  # never fewer because Prometheus is away
 
 
 def test_selectors_choose_the_pods_they_mean() -> None:
