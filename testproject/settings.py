@@ -96,8 +96,8 @@ METRICS_PORT = int(os.environ.get("METRICS_PORT", "2112") or 0) if METERED else 
 EMAIL_FAILURE_RATE = float(os.environ.get("EMAIL_FAILURE_RATE", "0.05"))
 PICTURE_FAILURE_RATE = float(os.environ.get("PICTURE_FAILURE_RATE", "0.03"))
 
-# Seconds between two reports of what is in the outbox; None: no reports.
-COUNT_MAILS_EVERY: float | None = 60
+# Seconds between two counts of the mails that were written; 0: nobody counts them.
+COUNT_MAILS_EVERY: float | None = float(os.environ.get("COUNT_MAILS_EVERY", "60")) or None
 
 TASKQ: dict[str, Any] = {
     "BROKER": broker_url(default="embedded://"),

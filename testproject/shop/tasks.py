@@ -10,7 +10,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.mail import EmailMessage
 
-from django_taskq import Fixed, task
+from django_taskq import Breaker, Fixed, task
 from testproject.shop.pictures import Thumbnail, make_thumbnail
 
 
@@ -21,7 +21,11 @@ class SMTPUnavailable(ConnectionError):
         super().__init__(self.__doc__)
 
 
-@task(queue_name=settings.QUEUE_NAME)
+# A mail server that is down is left alone for a while: its mails wait, and use no attempts. The odd failure is none.
+smtp = Breaker("smtp", failures=50, within=60, cooldown=10)
+
+
+@task(queue_name=settings.QUEUE_NAME, circuit_breaker=smtp)
 def send_email(recipient: str, subject: str, body: str) -> None:
     """One mail through Django's configured backend. Mail servers have bad moments; this one has them on purpose."""
     if random.random() < settings.EMAIL_FAILURE_RATE:
