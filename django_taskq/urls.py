@@ -10,9 +10,9 @@ app_name = "django_taskq"
 urlpatterns = [
     path(views.DOCUMENT, views.document_view, name="openapi"),
     *(
-        path(route_path.replace("{", "<str:").replace("}", ">"), views.view_of(methods), name=name)
-        for route_path, methods in views.by_path().items()
-        for name in [next(iter(methods.values())).name]
+        path(route.address, views.view_of(methods), name=route.name)
+        for methods in views.by_path().values()
+        for route in [next(iter(methods.values()))]
     ),
     re_path(r"^(?P<rest>[\s\S]*)$", views.unknown_view),
 ]

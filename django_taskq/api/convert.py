@@ -45,8 +45,13 @@ def redacted(text: bytes | str | None) -> Any:
     if text is None:
         return None
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
+    return as_json(redact_json(raw))
+
+
+def as_json(raw: bytes | str) -> Any:
+    """A value from its JSON; a text that says so where it cannot be read."""
     try:
-        return msgspec.json.decode(redact_json(raw))
+        return msgspec.json.decode(raw)
     except (ValueError, RecursionError):
         return msgspec.json.decode(UNREADABLE)
 

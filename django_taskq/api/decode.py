@@ -17,7 +17,7 @@ from django_taskq.conf import get_settings
 
 ROOM = 65_536  # bytes that a body may take beside the arguments
 MOST_KEY = 2**63 - 1
-LONGEST_NAME = 255
+LONGEST_NAME = 500  # characters: of a limit, which names a task and a key
 _decode = msgspec.json.Decoder().decode
 _NUMBER = re.compile(r"-?[0-9]{1,20}")
 

@@ -67,6 +67,8 @@ _KINDS: tuple[tuple[type[Exception], int, str], ...] = (
     (taskq.InvalidArguments, 422, "invalid_arguments"),
     (taskq.PayloadTooLarge, 413, "payload_too_large"),
     (taskq.QueueFull, 429, "queue_full"),
+    (taskq.KeyMissing, 409, "key_missing"),
+    (taskq.Undecryptable, 409, "undecryptable"),
     (RequeueRefused, 409, "requeue_refused"),
 )
 _SILENT: tuple[tuple[type[Exception], int, str, str], ...] = (

@@ -20,6 +20,7 @@ class Target(NamedTuple):
     model: type[models.Model]
     id: Any
     text: str
+    name: str = ""  # for the signal, where that is not the id
 
 
 def log(actor: Actor, action: str, target: Target, message: str, *, count: int = 1) -> None:
@@ -29,7 +30,7 @@ def log(actor: Actor, action: str, target: Target, message: str, *, count: int =
     """
     if not count:
         return
-    name = "" if target.id is None else str(target.id)
+    name = target.name or ("" if target.id is None else str(target.id))
     operator_action.send_robust(sender=action, user=actor.user, target=name, count=count)
     if not apps.is_installed("django.contrib.admin"):
         return

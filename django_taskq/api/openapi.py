@@ -19,7 +19,7 @@ EVERY = (400, 401, 403, 500, 502, 503)  # what each route may answer
 _PATH_SCHEMAS: dict[Any, dict[str, Any]] = {
     uuid.UUID: {"type": "string", "format": "uuid"},
     int: {"type": "integer", "minimum": 1, "maximum": 2**63 - 1},
-    str: {"type": "string", "minLength": 1, "maxLength": 255},
+    str: {"type": "string", "minLength": 1, "maxLength": 500},
 }
 
 

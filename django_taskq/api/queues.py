@@ -24,7 +24,7 @@ def index(query: Page) -> Queues:
 
 def show(queue: str) -> Queue:
     """One queue."""
-    return _described(_inspector(queue).queues([queue])[0])
+    return _described(inspector_of(queue).queues([queue])[0])
 
 
 def pause(actor: Actor, queue: str) -> Paused:
@@ -39,7 +39,7 @@ def resume(actor: Actor, queue: str) -> Paused:
 
 def purge(actor: Actor, queue: str) -> Purged:
     """Cancels what waits in it and what is scheduled, up to 10,000 a call. What runs is left alone."""
-    inspector, counts = _inspector(queue), []
+    inspector, counts = inspector_of(queue), []
 
     def progress(count: int) -> None:
         counts.append(count)
@@ -63,14 +63,15 @@ class _Enough(Exception):
 
 
 def _set(actor: Actor, queue: str, *, paused: bool) -> Paused:
-    inspector = _inspector(queue)
+    inspector = inspector_of(queue)
     changed = (inspector.pause if paused else inspector.resume)(queue)
     action, message = ("pause", "Paused.") if paused else ("resume", "Resumed.")
     log(actor, action, _target(queue), message, count=changed)
     return Paused(queue, paused, changed)
 
 
-def _inspector(queue: str) -> Inspector:
+def inspector_of(queue: str) -> Inspector:
+    """Raises ApiError 404 for a queue that is not declared."""
     if queue not in get_settings().queues:
         raise not_found(f"No queue {queue!r} is declared.", "unknown_queue")
     return Inspector(get_broker())

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from django_taskq.api import dead, dead_many, limits, queues, stats, task_types, tasks, workers
+from django_taskq.api import dead, dead_many, limits, periodic, queues, stats, task_types, tasks, waiting, workers
+
+SLASHED = ("task", "limit", "breaker", "name")  # parts of paths
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class Route:
         return {name: self.hints[name] for name in re.findall(r"{(\w+)}", self.path)}
 
     @property
+    def address(self) -> str:
+        """The path as Django has it. Names of tasks, and what is made of them, may contain slashes."""
+        return re.sub(r"{(\w+)}", lambda part: f"<{'path' if part[1] in SLASHED else 'str'}:{part[1]}>", self.path)
+
+    @property
     def name(self) -> str:
         """For operations and addresses: module and function."""
         return f"{self.handler.__module__.rpartition('.')[2]}_{self.handler.__name__}"
@@ -66,10 +73,11 @@ class Route:
 
 MONITOR = ("monitor",)
 DEAD = ("view_deadtask",)
+PERIODIC = ("view_periodictask",)
 
 # The first path that fits answers: dead/requeue before dead/{id}.
 ROUTES = (
-    Route("POST", "tasks", tasks.submit, ("submit",), 202, "tasks/{id}", errors=(404, 413, 422, 429)),
+    Route("POST", "tasks", tasks.submit, ("submit",), 202, "tasks/{id}", errors=(404, 409, 413, 422, 429)),
     Route("GET", "tasks/{id}", tasks.show, ("view_taskresult",), errors=(404,)),
     Route("POST", "tasks/{id}/cancel", tasks.cancel, ("cancel",), errors=(404, 409)),
     Route("GET", "queues", queues.index, MONITOR),
@@ -77,11 +85,19 @@ ROUTES = (
     Route("POST", "queues/{queue}/pause", queues.pause, ("pause",), errors=(404,)),
     Route("POST", "queues/{queue}/resume", queues.resume, ("pause",), errors=(404,)),
     Route("POST", "queues/{queue}/purge", queues.purge, ("purge",), errors=(404,)),
+    Route("GET", "queues/{queue}/tasks", waiting.of_queue, MONITOR, errors=(404,)),
     Route("GET", "types/paused", task_types.index, MONITOR),
     Route("POST", "types/{task}/pause", task_types.pause, ("pause",), errors=(404,)),
     Route("POST", "types/{task}/resume", task_types.resume, ("pause",), errors=(404,)),
     Route("GET", "limits", limits.index, MONITOR),
+    Route("GET", "limits/{limit}/waiting", waiting.of_limit, MONITOR, errors=(404,)),
     Route("GET", "breakers", limits.breakers, MONITOR),
+    Route("POST", "breakers/{breaker}/close", limits.close, ("pause",), errors=(404,)),
+    Route("GET", "periodic", periodic.index, PERIODIC),
+    Route("POST", "periodic/{name}/run", periodic.run, (*PERIODIC, "run"), 202, "tasks/{id}", (404, 409, 422, 429)),
+    Route("POST", "periodic/{name}/enable", periodic.enable, (*PERIODIC, "change_periodictask"), errors=(404,)),
+    Route("POST", "periodic/{name}/disable", periodic.disable, (*PERIODIC, "change_periodictask"), errors=(404,)),
+    Route("GET", "periodic/{name}", periodic.show, PERIODIC, errors=(404,)),
     Route("GET", "workers", workers.index, MONITOR),
     Route("GET", "workers/{worker}", workers.show, MONITOR, errors=(404,)),
     Route("POST", "workers/{worker}/quiet", workers.quiet, ("control",), 202, errors=(404,)),

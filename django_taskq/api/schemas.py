@@ -176,37 +176,6 @@ class PausedTasks(Struct):
     paused: list[str]
 
 
-class LimitInUse(Struct):
-    """`limit`: `task:<name>`, `task:<name>:<key>`, `queue:<name>`, or `paused:<task>`."""
-
-    limit: str
-    holders: int
-    waiting: int
-
-
-class LimitsInUse(Struct):
-    """Up to 200, those with most waiting first."""
-
-    items: list[LimitInUse]
-
-
-class Breaker(Struct):
-    """`tried_at`: when the next call may try. `failures`: those that a closed one remembers."""
-
-    name: str
-    state: Literal["closed", "open", "half_open"]
-    tried_at: Time | None
-    probing: bool
-    failures: int
-
-
-class Breakers(Struct):
-    """Circuit breakers, by name."""
-
-    items: list[Breaker]
-    next_cursor: str | None
-
-
 class Purged(Struct):
     """How many waiting and scheduled tasks were cancelled. `more`: call again for the rest."""
 

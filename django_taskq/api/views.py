@@ -89,7 +89,7 @@ def _answering(route: Route) -> View:
         result = route.handler(**given)
         response = _json(route.status, result)
         if route.location:
-            prefix = request.path.removesuffix(route.path)
+            prefix = request.path.removesuffix(route.path.format(**path))
             response["Location"] = prefix + route.location.format(id=result.id)
         return response
 

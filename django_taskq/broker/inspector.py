@@ -65,6 +65,10 @@ class Inspector:
             return waiting_messages(self.broker, name, cursor, count)
         return ready_messages(self.broker, queue, cursor, count)
 
+    def waiting_for(self, limit: str, *, cursor: str = "", count: int = 100) -> Page:
+        """What waits for a limit, or for a paused task (`paused:<task>`); 100 at most. ValueError for a bad cursor."""
+        return waiting_messages(self.broker, self.keys.waiting(limit), cursor, count)
+
     def health(self) -> Health:
         """What there is to say about the server; a few round trips."""
         return health_of(self.connections)

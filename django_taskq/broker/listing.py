@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from django_taskq.broker.broker import Found, enqueued_at
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 MOST = 100  # messages a page
 LANES = 16  # looked at for one page
+_OFFSET = re.compile(r"[0-9]{1,15}")
+_ENTRY = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 
 
 class QueuedMessage(NamedTuple):
@@ -26,6 +29,8 @@ class QueuedMessage(NamedTuple):
     enqueued: float | None
     due: float | None = None  # of a scheduled one
     worker: str = ""  # who holds it, where it runs
+    queue: str = ""
+    waits_for: str = ""  # the limit that blocks it
 
 
 class Page(NamedTuple):
@@ -56,7 +61,7 @@ def ready_messages(broker: Broker, queue: str, cursor: str, count: int) -> Page:
     shown = entries[:count]
     found = broker.find([id_in(fields) for _, _, fields in shown]) if shown else []
     messages = [
-        _waiting(of.priority, name, fields, each) for (of, name, fields), each in zip(shown, found, strict=True)
+        _waiting(of, name, fields, each) for (of, name, fields), each in zip(shown, found, strict=True)
     ]  # fmt: skip
     if len(entries) > count:
         return Page(messages, _cursor(shown[-1][0], shown[-1][1].decode()))
@@ -68,9 +73,9 @@ def waiting_messages(broker: Broker, name: str, cursor: str, count: int) -> Page
 
     Raises ValueError for a bad cursor. Two round trips.
     """
-    count, first = min(count, MOST), int(cursor or 0)
-    if first < 0:
+    if cursor and not _OFFSET.fullmatch(cursor):
         raise ValueError(f"not a cursor: {cursor!r}")
+    count, first = min(count, MOST), int(cursor or 0)
     ids = broker.connections.execute("ZRANGE", name, first, first + count)
     found = broker.find(ids[:count]) if ids else []
     messages = [_apart(each) for each in found if each.state in (State.SCHEDULED, State.BLOCKED)]
@@ -86,23 +91,22 @@ def _position(queue: str, cursor: str) -> tuple[Place | None, str]:
     if not cursor:
         return None, ""
     lane, _, entry = cursor.partition("/")
-    milliseconds, _, number = entry.partition("-")
-    if not (milliseconds.isdigit() and number.isdigit() and len(entry) < 40):
+    if not _ENTRY.fullmatch(entry):
         raise ValueError(f"not a cursor: {cursor!r}")
     return place_of(f"{queue}:{lane}"), entry
 
 
-def _waiting(priority: int, entry: bytes, fields: list[bytes], found: Found) -> QueuedMessage:
+def _waiting(place: Place, entry: bytes, fields: list[bytes], found: Found) -> QueuedMessage:
     """`found` knows who holds it; an entry that another producer added without an index is not found."""
     message = readable(fields)
     here = found.location.partition(b" ")[0] == entry
     state = State.RUNNING if here and found.state is State.RUNNING else State.QUEUED
     sent = enqueued_at(message, entry) if message else int(entry.partition(b"-")[0]) / 1000
-    return QueuedMessage(state, priority, message, sent, worker=found.worker if here else "")
+    return QueuedMessage(state, place.priority, message, sent, None, found.worker if here else "", place.queue)
 
 
 def _apart(found: Found) -> QueuedMessage:
     due = None if found.due is None else found.due / 1000
     message = found.message
     state, sent = found.state or State.SCHEDULED, enqueued_at(message, b"") if message else None
-    return QueuedMessage(state, found.priority, message, sent, due)
+    return QueuedMessage(state, found.priority, message, sent, due, "", found.queue, found.waits_for)

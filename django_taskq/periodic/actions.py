@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
 
 from django_taskq import producer
@@ -46,12 +47,16 @@ def follow_code(row: PeriodicTask) -> bool:
     return bool(same.update(changed=False, **values, **since))
 
 
-def run_now(row: PeriodicTask) -> TaskHandle[Any]:
-    """Sends its task once, at once; its ticks go on as before. Raises what sending raises, InvalidTask if unknown."""
+def run_now(row: PeriodicTask, patience: float | None = None) -> TaskHandle[Any]:
+    """Sends its task once, at once; its ticks go on as before. Raises what sending raises, InvalidTask if unknown.
+
+    `patience`: seconds to wait for room in a full queue; None: as the queue says.
+    """
     task = lookup(row.task)
     if task is None:
         raise InvalidTask(f"Periodic task {row.name}: this process does not know the task {row.task!r}.")
-    return producer.send(task.route, *call_of(row, task))
+    route = task.route if patience is None else replace(task.route, patience=patience)
+    return producer.send(route, *call_of(row, task))
 
 
 def forget(names: list[str]) -> None:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from django_taskq.api import tokens
-from django_taskq.api.routes import ROUTES
+from django_taskq.api.routes import ROUTES, SLASHED
 from django_taskq.api.schemas import Failure
 from django_taskq.broker import Broker
 from django_taskq.broker.connection import Connections
@@ -25,7 +25,7 @@ from tests.records.outcomes import entries
 
 EVERYTHING = (
     "view_taskresult", "view_deadtask", "view_arguments", "requeue", "discard", "cancel", "pause", "purge", "control",
-    "monitor", "submit",
+    "monitor", "submit", "view_periodictask", "change_periodictask", "run",
 )  # fmt: skip
 
 
@@ -67,7 +67,8 @@ class Api:
 def _answer_of(method: str, path: str) -> Any:
     """What openapi.json says that this call answers with."""
     for route in ROUTES:
-        if route.method == method and re.fullmatch(re.sub(r"{\w+}", "[^/]+", route.path), path.partition("?")[0]):
+        pattern = re.sub(r"{(\w+)}", lambda part: ".+" if part[1] in SLASHED else "[^/]+", route.path)
+        if route.method == method and re.fullmatch(pattern, path.partition("?")[0]):
             return route.response
     raise LookupError(f"{method} {path}")
 

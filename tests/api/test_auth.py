@@ -21,7 +21,10 @@ from tests.api.tasks import internal
 from tests.records.outcomes import failed
 
 pytestmark = pytest.mark.django_db
-VALUES = {"id": "1", "queue": "default", "worker": "w", "task": "tests.api.tasks.remind"}
+VALUES = {
+    "id": "1", "queue": "default", "worker": "w", "task": "tests.api.tasks.remind", "limit": "queue:default",
+    "breaker": "crm", "name": "report",
+}  # fmt: skip
 each_route = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 
 

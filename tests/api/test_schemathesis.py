@@ -30,8 +30,12 @@ enabled = false
 enabled = false
 
 [[operations]]
-include-name-regex = "GET /(queues|workers|breakers|dead)$|POST /dead/(requeue|discard)$|POST /tasks$"
+include-name-regex = "GET /(queues|workers|breakers|periodic|dead)$|POST /dead/(requeue|discard)$|POST /tasks$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
+
+[[operations]]
+include-name-regex = "GET /(queues/.*/tasks|limits/.*/waiting)$"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404"]
 """
 
 

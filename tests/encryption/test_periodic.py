@@ -12,6 +12,7 @@ import pytest
 from django.test import Client
 
 from django_taskq import Cron, KeyMissing, Task, Undecryptable
+from django_taskq.api import tokens
 from django_taskq.broker import Broker
 from django_taskq.core.message import Message
 from django_taskq.exceptions import InvalidArguments, Unsealed
@@ -20,6 +21,7 @@ from django_taskq.periodic.scheduler import Scheduler
 from django_taskq.periodic.sync import CONFIRM, STALE, synchronise
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.sealed import opened_message
+from tests.api.conftest import Api, user_with
 from tests.broker.helpers import Shard
 from tests.commands.conftest import run
 from tests.encryption.conftest import K1, K2, stored, with_keys
@@ -302,3 +304,20 @@ def test_without_the_key_the_admin_shows_that_it_is_sealed_and_changes_the_rest(
     assert (the_row().cron, the_row().args) == ("0 9 * * *", row.args)
     refused = admin_client.post(f"{LIST}add/", form(name="mine", task="report", cron="0 6 * * *"))
     assert str(KeyMissing(key_id="k1")) in html.unescape(refused.content.decode())
+
+
+# --- in the API -------------------------------------------------------------------------------------------------------
+
+
+def test_the_api_opens_them_for_who_may_see_them(declare: Declare, keys: SettingsWrapper, broker: Broker) -> None:
+    declare()
+    synchronise(NOON)
+    user = user_with("view_periodictask", "run", "view_arguments")
+    api = Api(tokens.create(user, "t")[1], user)
+    assert api.get("periodic/report").body["args"] == [SECRET]
+    assert api.post("periodic/report/run").status == 202
+    with_keys(keys, {"k1": None})
+    assert "sealed with key k1" in api.get("periodic/report").body["args"]
+    assert api.post("periodic/report/run").code == "key_missing"
+    PeriodicTask.objects.update(args="[]")
+    assert api.post("periodic/report/run").code == "undecryptable"
