@@ -43,9 +43,10 @@ class Keys:
         self.waiting_prefix = f"{tag}:waiting:"
         self.breaker_prefix = f"{tag}:breaker:"  # hash of a circuit breaker: u, p, l, f (lua/lib/breaker.lua)
         self.breakers = f"{tag}:breakers"  # set: names of those that have ever failed
-        self.rate_prefix = f"{tag}:rate:"  # hash of a rate limit: n, s, f, l (lua/lib/rate.lua)
+        self.rate_prefix = f"{tag}:rate:"  # hash of a rate limit: n, s, l, i (lua/lib/rate.lua)
         self.limits = f"{tag}:limits"  # set: limits that have holders or somebody waiting
         self.holds = f"{tag}:holds"  # hash: id -> the limits it holds a place of, one a line
+        self.declared = f"{tag}:declared"  # hash: kind and limit -> since when (ms), and its numbers (lua/declare.lua)
         self.paused = f"{tag}:paused"  # set: queues that are not claimed from, `task:<name>` that are not handed over
         self.cancels = f"{tag}:cancels"  # hash: id -> '', for tasks a worker holds
         self.totals = f"{tag}:totals"  # hash: "<queue>:<state>" -> count

@@ -55,6 +55,8 @@ RESUME_TASK = Script("resume_task")
 SWEEP = Script("sweep")
 BREAKER = Script("breaker")
 LATE = Script("late")
+DECLARE = Script("declare")
+REPLAN = Script("replan")
 PENDING = Script("pending")
 REGISTER = Script("register")
 BEAT = Script("beat")
@@ -72,7 +74,7 @@ WITHDRAW = Script("withdraw")
 
 ALL = (
     ENQUEUE, DISPLACE, REQUEUE, CLAIM, COMPLETE, BURY, RETRY, RELEASE, CANCEL, FIND, PENDING, INSPECT, RESUME,
-    RESUME_TASK, SWEEP, BREAKER, LATE,
+    RESUME_TASK, SWEEP, BREAKER, LATE, DECLARE, REPLAN,
     REGISTER, BEAT, CONTROL, DECLARE_DEAD, RECLAIM, FORGET, LEASE, ADVANCE, TRIM,
     RELAY_LEASE, RELAY, RELAY_DISPLACE, WITHDRAW, FIRE, FIRE_DISPLACE,
 )  # fmt: skip

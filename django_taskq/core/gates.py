@@ -89,6 +89,12 @@ def pack_queue_gates(queues: Mapping[str, QueueOptions]) -> bytes:
     return _pack(gates) if gates else b""
 
 
+def declared_numbers(limit: str, max_concurrency: int | None, rate: Rate | None, burst: int) -> dict[str, str]:
+    """What a worker declares of a limit, by its kind: places, and what a rate's gate says; 0 where there is none."""
+    numbers = rate_gate(limit, rate, burst)[2:] if rate else (0, 0, 0)
+    return {f"c:{limit}": str(max_concurrency or 0), f"r:{limit}": " ".join(map(str, numbers))}
+
+
 def queues_with_gates(packed: bytes) -> list[str]:
     """The names in what `pack_queue_gates` made."""
     return list(msgspec.msgpack.decode(packed, type=dict[str, Any])) if packed else []

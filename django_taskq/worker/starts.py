@@ -94,6 +94,6 @@ def late_starts(delivery: Delivery, rates: list[Gate], now: float) -> list[tuple
     late = []
     for (_, limit, _, _, tolerance), slot in zip(rates, slots, strict=True):
         allowed, most = lateness(tolerance)
-        if took > allowed - tolerance:
+        if slot and took > allowed - tolerance:
             late.append((limit, slot, handed + took, allowed, most))
     return late

@@ -24,7 +24,7 @@ START = 1_700_000_000_000_000  # us
 
 SOURCE = (
     "local NS = '{model}:'\nlocal function number(value) return string.format('%.0f', value) end\n"
-    + "".join((LIB / f"{name}.lua").read_text() for name in ("fields", "gcra", "rate"))
+    + "".join((LIB / f"{name}.lua").read_text() for name in ("fields", "declared", "gcra", "rate"))
     + """
 local fields = ARGV[6] ~= '' and {'c', ARGV[6]} or {}
 local gate = {'r', ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])}
@@ -129,7 +129,7 @@ def check(
             assert (used, handed) == (slot_now, now)
             begun.append((now + delay * span // 100, used))
         else:
-            assert int(text) == slot_now
+            assert tuple(map(int, text.split())) == (slot_now, interval)
             assert slot in (None, slot_now)  # whoever has a slot is never sent to the end of the line
             waiting.append((expected, slot_now))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from django_taskq import Breaker, task
 from tests.worker.tasks import write
 
-PLACES = 2
+PLACES = int(os.environ.get("TASKQ_TEST_PLACES", "2"))
 
 
 @task(rate_limit="100/s")

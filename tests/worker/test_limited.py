@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_taskq import RateLimited
-from django_taskq.broker import get_broker
+from django_taskq.broker import Broker, Submission, get_broker
+from django_taskq.broker.declarations import Declarations
+from django_taskq.core.gates import concurrency_gate, limit_name, pack_queue_gates
 from django_taskq.exceptions import TaskFailed
+from django_taskq.queue_options import QueueOptions
+from django_taskq.worker.limit_sweeper import LimitSweeper
+from tests.broker.helpers import Hand, Shard
+from tests.broker.test_limits import gated
 from tests.chaos import ledger as books
 from tests.chaos import points
 from tests.servers import wait_for
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartWorker
 
 TASKS = ["tests.worker.limited"]
+PLACES_BEFORE = 5  # of a task that has limited.PLACES now
 
 
 def most_within(moments: list[float], seconds: float) -> int:
@@ -71,6 +78,55 @@ def test_no_key_has_more_places_whoever_dies(worker: StartWorker, ledger: Ledger
     starts = Counter(line["number"] for line in ledger.events())
     whole = [line for line in ledger.read() if starts[line["number"]] == 1]
     assert max(most_at_once(whole).values()) <= limited.PLACES
+
+
+@pytest.mark.long
+def test_a_deployment_changes_how_many_run_of_what_waits_already(worker: StartWorker, ledger: Ledger) -> None:
+    """Down from 2 with the first worker, and up with the second."""
+    declarations = Declarations(get_broker().connections, get_broker().keys)
+    lower = worker("--threads", "8", tasks=TASKS, env={"TASKQ_TEST_PLACES": "1"})
+    wait_for(declarations.known)
+    handles = [limited.one_of_few.delay(ledger.path, "a", number, seconds=0.4) for number in range(30)]
+    ledger.wait(2)
+    before = len(ledger.events())
+    worker("--threads", "8", tasks=TASKS, env={"TASKQ_TEST_PLACES": "4"})
+    for handle in handles:
+        handle.get(timeout=20)
+    lines = ledger.read()
+    starts = [line for line in lines if line["event"] == "start"][:before]
+    first = [line for line in lines if line["number"] in {start["number"] for start in starts}]
+    assert most_at_once(first)["a"] == 1
+    assert most_at_once(lines)["a"] == 4
+    assert lower
+
+
+def test_limits_in_code_and_settings_are_declared_for_what_waits(broker: Broker) -> None:
+    shard, old = Shard(broker), PLACES_BEFORE
+    gate = concurrency_gate(limit_name(limited.one_of_few.name, "a"), old)
+    shard.send([Submission(gated(gate, task=limited.one_of_few.name), "default") for _ in range(9)])
+    shard.seed_waiting(9, queue="mail")
+    queue = QueueOptions(max_concurrency=1)
+    hand = Hand(shard, gates=pack_queue_gates({"mail": queue}))
+    running = [*hand.claim(), *hand.claim()]
+    assert len(running) == old + 1
+    LimitSweeper(broker, {"default": QueueOptions(), "mail": QueueOptions(max_concurrency=3)}).run_once()
+    running += hand.claim()
+    assert len(running) == old + 3
+    hand.settle_all(running)
+    assert len(hand.claim()) == limited.PLACES + 3
+    known = Declarations(broker.connections, broker.keys).known()
+    assert known[f"c:task:{limited.all_at_once.name}"].split()[1:] == ["1"]
+    assert known[f"r:task:{limited.all_at_once.name}"].split()[1:] == ["5060", "0", "6000"]
+    assert f"r:task:{limited.rarely.name}" not in known  # refused to producers
+
+
+def test_declarations_are_made_again_where_somebody_deleted_them(broker: Broker) -> None:
+    sweeper, declarations = LimitSweeper(broker, {}), Declarations(broker.connections, broker.keys)
+    sweeper.run_once()
+    known = declarations.known()
+    broker.connections.execute("FLUSHDB")
+    sweeper.run_once()
+    assert declarations.known().keys() == known.keys()
 
 
 def test_only_the_newest_call_survives(worker: StartWorker, ledger: Ledger) -> None:

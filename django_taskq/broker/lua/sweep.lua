@@ -10,6 +10,7 @@
 -- @include unpacked
 -- @include fields
 -- @include parking
+-- @include declared
 -- @include limits
 local MOST = 500
 

@@ -6,6 +6,7 @@ local function gatekeeper()
 -- @include fields
 -- @include unpacked
 -- @include parking
+-- @include declared
 -- @include limits
 -- @include schedule
 -- @include gcra

@@ -15,15 +15,18 @@ local function hold(limit, id, location)
   redis.call('HSET', HOLDS, id, held)
 end
 
--- Hands free places to who waits, the longest first. `most`: the limit's size as the caller knows it; otherwise each
--- waiting message says it.
+-- Hands free places to who waits, the longest first, some in a call. `most`: the limit's size as the caller knows it, and
+-- each waiting message knows one; but they may be declared.
+local MOST_FILLED = 1000
+
 local function fill(limit, most)
   local holders, waiting = NS .. 'limit:' .. limit, NS .. 'waiting:' .. limit
   local id = redis.call('ZRANGE', waiting, 0, 0)[1]
-  while id do
+  while id and unparked < MOST_FILLED do
     local packed = parked_message(id)
     local _, max = parking_of(unpacked(packed) or {}, 2)
-    if packed and redis.call('HLEN', holders) >= math.max(most or 0, tonumber(max or 1)) then return end
+    local places = places_of(limit, math.max(most or 0, tonumber(max or 1)))
+    if packed and redis.call('HLEN', holders) >= places then return end
     redis.call('ZREM', waiting, id) -- what is parked no more leaves the list without a place
     if packed and unpark(id) then hold(limit, id, '') end
     id = redis.call('ZRANGE', waiting, 0, 0)[1]
@@ -37,7 +40,7 @@ end
 
 local function has_room(limit, max)
   fill(limit, max)
-  return redis.call('HLEN', NS .. 'limit:' .. limit) < max
+  return redis.call('HLEN', NS .. 'limit:' .. limit) < places_of(limit, max)
 end
 
 -- Tasks whose deliveries are over give back what they held.

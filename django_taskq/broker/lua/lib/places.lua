@@ -8,6 +8,7 @@ local function place_keeper()
 -- @include unpacked
 -- @include fields
 -- @include parking
+-- @include declared
 -- @include limits
   made = {give_back = give_back, leave_parking = leave_parking}
   return made
