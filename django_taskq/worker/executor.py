@@ -277,8 +277,10 @@ class Executor:
         ):
             return release(work.delivery)
         note_start(self, work)
+        counted = activity_of(self, work, "retried")
+        work.delivery.spent = None  # to the metrics it is no attempt that failed
         return retry(
-            work.delivery, message.id, 0, message.fields(), activity_of(self, work, "retried"),
+            work.delivery, message.id, 0, message.fields(), counted,
             instead=lambda: self.cancelled(work, "cancelled while it was handed on"),
         )  # fmt: skip
 

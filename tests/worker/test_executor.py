@@ -13,6 +13,7 @@ from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import Retry, TaskCancelled, TaskTimeout
 from django_taskq.signals import task_started
 from django_taskq.worker.executor import Executor
+from django_taskq.worker.tally import Tally
 from django_taskq.worker.work import Work
 from tests.worker import tasks
 from tests.worker.inside import delivery_of, kind_of, new_executor, outcome_in
@@ -237,4 +238,8 @@ def test_a_retry_keeps_the_deadline(executor: Executor) -> None:
 
 def test_an_attempt_that_is_handed_on_has_started(executor: Executor) -> None:
     work = prepared(executor, delivery_of(tasks.works, "x", 1, deadline=ms_from_now(executor, 30)))
-    assert message_in(executor.handed_on(work)).first_started is not None
+    settlement = executor.handed_on(work)
+    assert message_in(settlement).first_started is not None
+    counts = Tally()
+    counts.settled([settlement])
+    assert counts.take().ended == {}  # to the metrics it is no attempt that failed
