@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from django_taskq import outbox
 from django_taskq.broker import Broker, Found, get_broker
-from django_taskq.broker.broker import enqueued_at
+from django_taskq.broker.found import enqueued_at
 from django_taskq.broker.inspector import Inspector, RunningTask
 from django_taskq.conf import get_settings
 from django_taskq.core.ids import id_to_str

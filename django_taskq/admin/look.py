@@ -10,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_taskq.admin.shared import forget, shared
 from django_taskq.broker import Broker, get_broker
+from django_taskq.broker.clock import epoch_seconds
 from django_taskq.broker.gates import BreakerState
 from django_taskq.broker.health import Health
 from django_taskq.broker.inspector import Inspector, QueueState, WorkerState
@@ -91,11 +92,11 @@ def _look(broker: Broker) -> Look:
 
 
 def _ask(broker: Broker) -> Look:
-    seconds, micros = broker.connections.execute("TIME")  # first, and without patience: when this fails, nothing works
+    time_there = broker.connections.execute("TIME")  # first, and without patience: when this fails, nothing works
     declared, inspector = list(get_settings().queues), Inspector(broker)
     workers = inspector.workers()
     return Look(
-        at=int(seconds) + int(micros) / 1e6,
+        at=epoch_seconds(time_there),
         declared=declared,
         queues=inspector.queues([*declared, *_undeclared(broker, declared)]),
         workers=sorted(workers, key=lambda worker: (worker.host, worker.started, worker.id)),

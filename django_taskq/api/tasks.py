@@ -16,7 +16,7 @@ from django_taskq.api.errors import ApiError, not_found
 from django_taskq.api.log import Target, log
 from django_taskq.api.schemas import Cancelled, Progress, Submission, Submitted, Task
 from django_taskq.broker import Found, get_broker
-from django_taskq.broker.broker import enqueued_at
+from django_taskq.broker.found import enqueued_at
 from django_taskq.broker.worker_states import progress_of
 from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from django_taskq.backend import results
 from django_taskq.broker import Broker, get_broker
+from django_taskq.broker.clock import epoch_seconds
 from django_taskq.conf import get_settings
 from django_taskq.core.ids import id_from_str
 from django_taskq.core.states import State
@@ -68,11 +69,11 @@ def redis_time(*, ask: bool = True) -> float:
     if ask and (_clock.broker is not broker or sent >= _clock.until):
         _clock.broker, _clock.until = broker, sent + TRUSTED
         try:
-            seconds, micros = broker.connections.execute("TIME")
+            reply = broker.connections.execute("TIME")
         except BrokerUnavailable:
             return _clock.clock.now()
         received = time.monotonic()
-        _clock.clock.set(int(seconds) + int(micros) / 1e6, received, received)  # rather too early than too late
+        _clock.clock.set(epoch_seconds(reply), received, received)  # rather too early than too late
     return _clock.clock.now()
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from django_taskq.broker.broker import Accepted, Broker, Found, Submission
+from django_taskq.broker.broker import Broker
+from django_taskq.broker.found import Found
+from django_taskq.broker.submission import Accepted, Submission
 from django_taskq.conf import get_settings
 
 __all__ = ["Accepted", "Broker", "Found", "Submission", "get_broker"]

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django_taskq.broker import scripts
+from django_taskq.broker.clock import epoch_seconds
 from django_taskq.broker.connection import Connections, retrying
-from django_taskq.broker.found import Found, cancelled_outcome, enqueued_at, found_of
+from django_taskq.broker.found import Found, cancelled_outcome, found_of
 from django_taskq.broker.keys import Keys, Place
 from django_taskq.broker.lane import LaneCalls
 from django_taskq.broker.listener import Listener
@@ -27,8 +28,6 @@ from django_taskq.exceptions import BrokerUnavailable
 if TYPE_CHECKING:
     from django_taskq.conf import Settings
     from django_taskq.queue_options import QueueOptions
-
-__all__ = ["Accepted", "Broker", "Found", "Submission", "cancelled_outcome", "enqueued_at"]
 
 T = TypeVar("T")
 
@@ -58,7 +57,7 @@ class Broker(OutcomeStream):
         """
         submissions = list(submissions)
         if len(submissions) == 1 and not self.overflow.drops(submissions[0].queue):
-            arguments = self._admissions(submissions)
+            arguments = self.enqueue_arguments(submissions)
             reply = self._run_for_producer(scripts.ENQUEUE, arguments, submissions[0].message.id)
             return self._answered(submissions, arguments, reply, patience)
         lanes: dict[Place, list[int]] = {}
@@ -77,7 +76,7 @@ class Broker(OutcomeStream):
             if self.overflow.drops(chunk[0].queue):
                 yield from self._displace(chunk)
                 continue
-            arguments = self._admissions(chunk)
+            arguments = self.enqueue_arguments(chunk)
             if finish is not None:
                 yield from finish()
             finish = self._start_enqueue(chunk, arguments, patience)
@@ -106,7 +105,7 @@ class Broker(OutcomeStream):
 
     def _displace(self, chunk: Sequence[Submission]) -> list[Accepted]:
         """`enqueue` for a queue whose oldest tasks make room."""
-        first, messages = chunk[0], [part for submission in chunk for part in self._admission(submission)]
+        first, messages = chunk[0], [part for submission in chunk for part in self.lanes.admission(submission)]
 
         def send(arguments: list[Any]) -> Any:
             return self._run_for_producer(scripts.DISPLACE, arguments, first.message.id)
@@ -130,26 +129,12 @@ class Broker(OutcomeStream):
                 error.id = id_to_str(id)
                 raise
 
-    def _admissions(self, submissions: Sequence[Submission]) -> list[Any]:
+    def enqueue_arguments(self, submissions: Sequence[Submission]) -> list[Any]:
         """The arguments of enqueue.lua for messages of one lane."""
         arguments = [*self.lanes.head(*submissions[0].place), self.overflow.bound(submissions[0].queue)]
         for submission in submissions:
-            arguments += self._admission(submission)
+            arguments += self.lanes.admission(submission)
         return arguments
-
-    def _admission(self, submission: Submission) -> list[Any]:
-        """One message as broker/lua/lib/admit.lua reads it."""
-        message, delay, due, expires_in = submission.message, submission.delay, submission.due, submission.expires_in
-        deadline_in = submission.deadline_in
-        fields = message.fields()
-        when = f"+{max(0, delay)}" if delay is not None else "" if due is None else str(due)
-        expires = "" if expires_in is None else str(expires_in)
-        if deadline_in is not None:
-            expires += f" {deadline_in}"
-        return [message.id, when, expires, self._idempotency(message), len(fields), *fields]
-
-    def _idempotency(self, message: Message) -> str:
-        return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
     def find(self, ids: Sequence[bytes], patience: float = 2.0) -> list[Found]:
         """Where each task is, in one round trip; tried again for `patience` seconds while Redis is away."""
@@ -174,8 +159,8 @@ class Broker(OutcomeStream):
             outcome = cancelled_outcome(found, reason, self.time())
             arguments = (
                 *self.lanes.head(found.queue, found.priority, found.share),
-                self.keys.inbox_prefix, id, found.location, encode_outcome(outcome), self._idempotency(found.message),
-                activity("cancelled", found.message.task),
+                self.keys.inbox_prefix, id, found.location, encode_outcome(outcome),
+                self.keys.idempotency_of(found.message), activity("cancelled", found.message.task),
             )  # fmt: skip
             code = self.connections.run(scripts.CANCEL, arguments)[0]
             if code == 1 and then is not None:
@@ -186,7 +171,7 @@ class Broker(OutcomeStream):
     def requeue(self, message: Message, queue: str) -> bool:
         """Sends a dead letter's message, whose `run` is the new one. False: on its way, or that run has been."""
         submission = Submission(message, queue)
-        arguments = [*self.lanes.head(*submission.place), message.run, *self._admission(submission)]
+        arguments = [*self.lanes.head(*submission.place), message.run, *self.lanes.admission(submission)]
         return bool(self._run_for_producer(scripts.REQUEUE, arguments, message.id))
 
     @contextmanager
@@ -200,5 +185,4 @@ class Broker(OutcomeStream):
 
     def time(self) -> float:
         """Redis' clock in epoch seconds."""
-        seconds, micros = retrying(lambda: self.connections.execute("TIME"), 2.0)
-        return int(seconds) + int(micros) / 1e6
+        return epoch_seconds(retrying(lambda: self.connections.execute("TIME"), 2.0))

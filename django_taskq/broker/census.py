@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django_taskq.broker import scripts
+from django_taskq.broker.clock import epoch_seconds
 from django_taskq.broker.gates import BreakerState, breaker_commands, breaker_state, paused_tasks
 from django_taskq.broker.periodic import Note, notes_by_name
 from django_taskq.broker.queues import QueueState, inspection, queue_states, read_states
@@ -64,8 +65,8 @@ def census(connections: Connections, keys: Keys, queues: Iterable[str]) -> Censu
     except TaskqError:
         queue_states(connections, keys, names)  # loads the script, if that is what was missing
         replies = connections.pipeline(commands)
-    (seconds, micros), lingering, outcomes, counters, paused, failed, ticks, states = replies
-    now = int(seconds) + int(micros) / 1e6
+    time, lingering, outcomes, counters, paused, failed, ticks, states = replies
+    now = epoch_seconds(time)
     lag = max(0, int(outcomes) - int(lingering or 0))
     breakers = sorted(name.decode("utf-8", "replace") for name in failed)[:MOST_NAMES]
     asked = [*_worker_commands(keys, counters[::2]), *breaker_commands(keys, breakers)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from django_taskq.broker import scripts
+from django_taskq.broker.clock import epoch_seconds
 
 if TYPE_CHECKING:
     from django_taskq.broker.connection import Connections
@@ -102,8 +103,8 @@ class Gates:
         names = sorted(name.decode() for name in self._connections.execute("SMEMBERS", self._keys.breakers))
         if not names:
             return []
-        *replies, (seconds, micros) = self._connections.pipeline([*breaker_commands(self._keys, names), ("TIME",)])
-        now = int(seconds) + int(micros) / 1e6
+        *replies, time = self._connections.pipeline([*breaker_commands(self._keys, names), ("TIME",)])
+        now = epoch_seconds(time)
         return [breaker_state(name, reply, now) for name, reply in zip(names, replies, strict=True)]
 
     def limits(self, most: int) -> list[LimitState]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+from django_taskq.broker.clock import epoch_seconds
 from django_taskq.exceptions import BrokerRefused
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def problems_of(connections: Connections) -> list[Problem]:
     version = info.get("redis_version", "0")
     if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST:
         found.append(Problem("W103", f"Redis {version} is too old.", "Use Redis 6.2 or later, or Valkey 8 or later."))
-    skew = abs(_time(connections) - time.time())
+    skew = abs(epoch_seconds(connections.execute("TIME")) - time.time())
     if skew > MOST_SKEW:
         found.append(
             Problem("W104", f"The clocks of Redis and of this machine differ by {skew:.0f} s.",
@@ -97,8 +98,3 @@ def _snapshots(connections: Connections) -> bool:
     except BrokerRefused:
         return True  # the user may not ask; managed services keep their own backups
     return not reply or bool(reply[1])
-
-
-def _time(connections: Connections) -> float:
-    seconds, micros = connections.execute("TIME")
-    return int(seconds) + int(micros) / 1e6

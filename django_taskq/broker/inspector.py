@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from django_taskq.broker import scripts
-from django_taskq.broker.broker import Broker, cancelled_outcome
+from django_taskq.broker.broker import Broker
 from django_taskq.broker.connection import run_scripts
 from django_taskq.broker.errors import typed
+from django_taskq.broker.found import cancelled_outcome
 from django_taskq.broker.gates import BreakerState, Gates
 from django_taskq.broker.health import Health, health_of
 from django_taskq.broker.listing import Page, QueuedMessage, ready_messages, waiting_messages
@@ -136,9 +137,7 @@ class Inspector:
             if found.message is None:
                 continue
             head = self.broker.lanes.head(found.queue, found.priority, found.share)
-            key = found.message.idempotency_key and self.keys.idempotency(
-                found.message.task, found.message.idempotency_key
-            )
+            key = self.keys.idempotency_of(found.message)
             outcome = encode_outcome(cancelled_outcome(found, reason, now))
             counted = activity("cancelled", found.message.task)
             calls.append((scripts.CANCEL, (*head, "", found.message.id, found.location, outcome, key, counted)))

@@ -6,7 +6,10 @@ All carry one hash tag, so one namespace is one slot of a Redis Cluster.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from django_taskq.core.message import Message
 
 GROUP = "workers"
 RETURNED = "returned"  # the consumer that holds what was released or reclaimed until the next claim
@@ -104,6 +107,10 @@ class Keys:
     def idempotency(self, task: str, key: str) -> str:
         """The string that holds the id of the task that owns an idempotency key."""
         return f"{self.tag}:idempotency:{task}:{key}"
+
+    def idempotency_of(self, message: Message) -> str:
+        """The same for a message; '' for one without a key."""
+        return self.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
 
 
 def index_field(id: bytes) -> bytes:

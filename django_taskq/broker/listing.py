@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from django_taskq.broker.broker import Found, enqueued_at
+from django_taskq.broker.found import Found, enqueued_at
 from django_taskq.broker.keys import Place, place_of
 from django_taskq.core.fields import id_in, readable
 from django_taskq.core.message import Message

@@ -47,10 +47,10 @@ class RelayLease:
         """Sends messages of one lane, at most 500 and about 1 MiB: all or none. Raises LeaseLost and QueueFull."""
         broker, queue = self._broker, submissions[0].queue
         if broker.overflow.drops(queue):
-            messages = [part for submission in submissions for part in broker._admission(submission)]
+            messages = [part for submission in submissions for part in broker.lanes.admission(submission)]
             head, send = broker.lanes.head(*submissions[0].place), partial(self._run, scripts.RELAY_DISPLACE)
             return answers_of(submissions, broker.overflow.make_room(head, messages, send, broker.time))
-        reply = self._run(scripts.RELAY, broker._admissions(submissions))
+        reply = self._run(scripts.RELAY, broker.enqueue_arguments(submissions))
         if reply and reply[0] == FULL:
             raise broker.overflow.full(queue, *reply[1:])
         return answers_of(submissions, reply)

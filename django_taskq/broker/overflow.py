@@ -97,7 +97,7 @@ class Overflow:
             outcome = ended_waiting(found, State.FAILED, DROPPED, now)
             outcome.error_message = f"Dropped to make room: queue {found.queue!r} had reached max_length={limit}."
             outcome.raw = pack_fields(payload[1:] if found.state is State.SCHEDULED else payload)
-            key = message.idempotency_key and self._keys.idempotency(message.task, message.idempotency_key)
+            key = self._keys.idempotency_of(message)
             yield from (message.id, found.location, encode_outcome(outcome), key, activity("failed", message.task))
 
     def full(self, queue: str, depth: int, new: int) -> QueueFull:

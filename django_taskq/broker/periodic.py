@@ -64,7 +64,7 @@ class Ticks:
         broker, queue, id = self._broker, submission.queue, submission.message.id
         if broker.overflow.drops(queue):
             return self._fire_displacing(tick, submission)
-        what, reply = self._run(scripts.FIRE, tick, broker._admissions([submission]), id)
+        what, reply = self._run(scripts.FIRE, tick, broker.enqueue_arguments([submission]), id)
         if what is Fired.REFUSED and reply[0] == FULL:
             raise broker.overflow.full(queue, *reply[1:])
         return what, answers_of([submission], reply)[0] if what in (Fired.SENT, Fired.REFUSED) else None
@@ -78,7 +78,7 @@ class Ticks:
             what, reply = self._run(scripts.FIRE_DISPLACE, tick, arguments, submission.message.id)
             return reply or [1, [], []]
 
-        head, message = broker.lanes.head(*submission.place), broker._admission(submission)
+        head, message = broker.lanes.head(*submission.place), broker.lanes.admission(submission)
         answers = answers_of([submission], broker.overflow.make_room(head, message, send, broker.time))
         return what, answers[0] if what is Fired.SENT else None
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from django_taskq.broker import broker as producers
 from django_taskq.broker import scripts
-from django_taskq.broker.broker import Broker, Found, Submission
+from django_taskq.broker.broker import Broker
 from django_taskq.broker.connection import Call, retrying
+from django_taskq.broker.found import Found
+from django_taskq.broker.submission import Submission
 from django_taskq.core.message import Message
 from django_taskq.exceptions import BrokerFull, BrokerUnavailable, TaskqError
 
@@ -58,7 +60,7 @@ def _refusal(message: Message, found: Found, *, repeated: bool) -> Answer:
 
 def _arguments(broker: Broker, message: Message, queue: str) -> list[Any]:
     submission = Submission(message, queue)
-    return [*broker.lanes.head(*submission.place), message.run, *broker._admission(submission)]
+    return [*broker.lanes.head(*submission.place), message.run, *broker.lanes.admission(submission)]
 
 
 def _run(broker: Broker, calls: Sequence[Call]) -> list[Any]:

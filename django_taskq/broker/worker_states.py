@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django_taskq.broker.broker import enqueued_at
+from django_taskq.broker.found import enqueued_at
 from django_taskq.core.fields import readable
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.progress import Progress, decode_progress

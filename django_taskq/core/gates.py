@@ -56,8 +56,7 @@ class TaskGates:
         rate_limit_key: KeySource | None = None, rate_limit_burst: int | None = None, rate_limit_mode: str = WAIT,
         breaker: tuple[str, int] | None = None,
     ) -> None:  # fmt: skip
-        """`breaker`: its name and cooldown in ms."""
-        """Raises InvalidTask for a key that the signature cannot give."""
+        """`breaker`: its name and cooldown in ms. Raises InvalidTask for a key that the signature cannot give."""
         self._task, self._most, self._on_conflict = task, max_concurrency, on_conflict
         self._key = concurrency_key and CallKey(task, "concurrency_key", concurrency_key, signature)
         self._rate, self._refuse = rate_limit, rate_limit_mode == REFUSE

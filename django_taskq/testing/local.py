@@ -11,8 +11,8 @@ from django.core.signals import setting_changed
 
 from django_taskq import producer
 from django_taskq.broker import Accepted, Broker, Found, Submission
-from django_taskq.broker.broker import cancelled_outcome
 from django_taskq.broker.connection import Connections
+from django_taskq.broker.found import cancelled_outcome
 from django_taskq.broker.keys import Keys
 from django_taskq.broker.location import Location
 from django_taskq.conf import Settings

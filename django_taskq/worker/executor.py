@@ -263,7 +263,7 @@ class Executor:
 
     def key_of(self, message: Message) -> str:
         """The full name of a message's idempotency key, or ''."""
-        return self.keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
+        return self.keys.idempotency_of(message)
 
     def handed_on(self, work: Work) -> Settlement | list[Settlement]:
         """What has started here goes to other workers. Where a first start counts, its message must say that it was."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from django_taskq.broker.broker import enqueued_at
+from django_taskq.broker.found import enqueued_at
 from django_taskq.core.activity import activity
 from django_taskq.core.fields import pack_fields
 from django_taskq.core.message import Message

@@ -9,8 +9,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from django_taskq import announcements
-from django_taskq.broker.broker import Found, cancelled_outcome
 from django_taskq.broker.delivery import Delivery, Settlement, bury, complete, retry
+from django_taskq.broker.found import Found, cancelled_outcome
 from django_taskq.core.activity import activity
 from django_taskq.core.fields import put_off, unknown_since
 from django_taskq.core.ids import id_to_str

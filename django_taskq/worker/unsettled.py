@@ -23,7 +23,7 @@ def as_refused(settlement: Settlement, problem: Exception, keys: Keys) -> Settle
         message = Message.decode(delivery.fields)
     except MalformedMessage:
         message = Message(settlement.arguments[0], "?")
-    key = keys.idempotency(message.task, message.idempotency_key) if message.idempotency_key else ""
+    key = keys.idempotency_of(message)
     outcome = Outcome(
         message.id, message.run, "failed", True, task=message.task, queue=delivery.lane.queue,
         error_class="django_taskq.exceptions.BrokerRefused", error_message=text_of(problem), reason="refused",

@@ -64,7 +64,7 @@ def submission(**values: Any) -> Submission:
 def lane_call(broker: Broker, *messages: Message) -> list[Any]:
     arguments: list[Any] = [*broker.lanes.head("default", 0), ""]
     for each in messages:
-        arguments += broker._admission(Submission(each, "default"))
+        arguments += broker.lanes.admission(Submission(each, "default"))
     return arguments
 
 

@@ -163,7 +163,7 @@ def calls_of(shard: Shard, sent: Message) -> list[Any]:
             raise InterruptedError
         return shard.broker.connections.run(scripts.DISPLACE, arguments)
 
-    head, admission = shard.broker.lanes.head("mail", 0), shard.broker._admission(Submission(sent, "mail"))
+    head, admission = shard.broker.lanes.head("mail", 0), shard.broker.lanes.admission(Submission(sent, "mail"))
     with pytest.raises(InterruptedError):
         shard.broker.overflow.make_room(head, admission, send, shard.broker.time)
     return calls

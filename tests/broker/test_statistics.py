@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from django_taskq.broker.broker import Submission
 from django_taskq.broker.delivery import complete
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.statistics import Activity, Depth, Minute, Statistics
+from django_taskq.broker.submission import Submission
 from django_taskq.core.activity import activity
 from tests.broker.helpers import Hand, Shard, id_of, message, outcome_for
 

@@ -130,7 +130,7 @@ def run_all(shard: Shard) -> list[str]:
         for delivery in deliveries:
             message = Message.decode(delivery.fields)
             ran.append(message.args.decode())
-            key, ended = shard.broker._idempotency(message), outcome_for(message.id, args=message.args)
+            key, ended = shard.keys.idempotency_of(message), outcome_for(message.id, args=message.args)
             hand.settle(
                 [complete(delivery, message.id, "succeeded", ended, activity("succeeded", "t"), key, 86_400_000)]
             )

@@ -8,8 +8,8 @@ import pytest
 
 from django_taskq import TaskHandle
 from django_taskq.broker import get_broker
-from django_taskq.broker.broker import Submission
 from django_taskq.broker.inspector import Inspector
+from django_taskq.broker.submission import Submission
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.exceptions import TaskFailed
