@@ -40,27 +40,35 @@ def found_of(reply: list[Any]) -> Found:
     location, extra, payload, *held = reply
     kind = location[:1]
     if kind == b"o":
-        try:
-            outcome = decode_outcome(payload)
-        except msgspec.MsgspecError:  # the recorder buries it as malformed
-            return Found(
-                State.FAILED, "", location, None, Outcome(b"", 0, State.FAILED, recorded=True, reason="malformed")
-            )
-        return Found(State(outcome.status), outcome.queue, location, None, outcome)
-    if kind == b"p":
-        suffix, *fields = payload or [b""]
-        queue = location[1:].decode()
-        limit = named(fields).get(b"z", b"").decode().split(" ", 2)[-1]
-        return Found(
-            State.BLOCKED, queue, location, readable(fields), None, None, "", *_place(suffix, queue)[1:], 0, limit
-        )
-    if kind == b"s":
-        suffix, *fields = payload or [b""]  # empty: it cannot be read
-        queue, message, due = location[1:].decode(), readable(fields), int(extra)
-        return Found(State.SCHEDULED, queue, location, message, None, due, "", *_place(suffix, queue)[1:])
+        return _ended(location, payload)
+    if kind in (b"p", b"s"):
+        return _apart(location, extra, payload)
     place = place_of(location.partition(b" ")[2].decode())
-    state = State.RUNNING if extra else State.QUEUED
-    return Found(state, place.queue, location, readable(payload), None, None, extra.decode(), *place[1:], *held)
+    return Found(
+        State.RUNNING if extra else State.QUEUED, place.queue, location, readable(payload), worker=extra.decode(),
+        priority=place.priority, share=place.share, held_for=held[0] if held else 0,
+    )  # fmt: skip
+
+
+def _ended(location: bytes, payload: bytes) -> Found:
+    try:
+        outcome = decode_outcome(payload)
+    except msgspec.MsgspecError:  # the recorder buries it as malformed
+        outcome = Outcome(b"", 0, State.FAILED, recorded=True, reason="malformed")
+    return Found(State(outcome.status), outcome.queue, location, outcome=outcome)
+
+
+def _apart(location: bytes, due: bytes, payload: list[bytes]) -> Found:
+    """A task in the schedule, or among the parked, with the lane that waits for it."""
+    suffix, *fields = payload or [b""]  # empty: it cannot be read
+    queue = location[1:].decode()
+    place, message = _place(suffix, queue), readable(fields)
+    if location[:1] == b"s":
+        return Found(
+            State.SCHEDULED, queue, location, message, due=int(due), priority=place.priority, share=place.share
+        )
+    limit = named(fields).get(b"z", b"").decode().split(" ", 2)[-1]
+    return Found(State.BLOCKED, queue, location, message, priority=place.priority, share=place.share, waits_for=limit)
 
 
 def _place(suffix: bytes, queue: str) -> Place:
