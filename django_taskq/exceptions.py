@@ -181,15 +181,6 @@ class RowGone(TaskqError):
     """A row that the task was given is not in the database (any more)."""
 
 
-class TaskTimeout(BaseException):
-    """The attempt ran into its time limit."""
-
-    # A BaseException, so that `except Exception` does not swallow it.
-
-    def __init__(self, message: str = "") -> None:
-        super().__init__(message or _default_message(self))
-
-
 class BreakerOpen(TaskqError):
     """A circuit breaker is open: what it guards is down. In a task it leads to another try that uses no attempt."""
 
@@ -200,6 +191,15 @@ class BreakerOpen(TaskqError):
         )
         self.breaker = breaker
         self.seconds = seconds
+
+
+class TaskTimeout(BaseException):
+    """The attempt ran into its time limit."""
+
+    # A BaseException, so that `except Exception` does not swallow it.
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or _default_message(self))
 
 
 class HardTimeout(TaskTimeout):

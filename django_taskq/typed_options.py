@@ -15,8 +15,8 @@ When = datetime | timedelta | float
 Errors = type[BaseException] | Sequence[type[BaseException]]
 
 
-class CallOptions(TypedDict, total=False):
-    """What `using()` takes. Spans are seconds or timedeltas."""
+class SharedOptions(TypedDict, total=False):
+    """What both take. Spans are seconds or timedeltas."""
 
     queue_name: str
     priority: int
@@ -31,30 +31,22 @@ class CallOptions(TypedDict, total=False):
     idempotency_ttl: float | timedelta
     record: Literal["all", "failures"]
     enqueue_timeout: float | timedelta | None
+
+
+class CallOptions(SharedOptions, total=False):
+    """What `using()` takes."""
+
     database: str
 
 
-class Options(TypedDict, total=False):
-    """What `@task` takes, beside `takes_context`. Spans are seconds or timedeltas."""
+class Options(SharedOptions, total=False):
+    """What `@task` takes, beside `takes_context` and `batch`."""
 
     name: str
-    queue_name: str
-    priority: int
-    run_after: When | None
-    expires: When | None
-    deadline: When | None
-    inherit_deadline: bool
-    max_retries: int
     backoff: Backoff | float | timedelta | Sequence[float | timedelta]
     retry_on: Errors
     discard_on: Errors
     row_gone: Literal["discard", "fail"]
-    timeout: float | timedelta | None
-    hard_timeout: float | timedelta | None
-    idempotency_key: str | None
-    idempotency_ttl: float | timedelta
-    record: Literal["all", "failures"]
-    enqueue_timeout: float | timedelta | None
     api: bool
     outbox: bool
     encrypt: bool

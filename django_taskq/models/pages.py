@@ -11,41 +11,38 @@ from django.utils.translation import gettext_lazy as _
 from django_taskq.models.ended import TaskResult
 
 
+class PageMeta:
+    """No table, and no permissions but the records' own."""
+
+    proxy = True
+    default_permissions = ()
+
+
 class Overview(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
+    class Meta(PageMeta):
         verbose_name = _("overview")
         verbose_name_plural = _("overview")
 
 
 class Queue(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
+    class Meta(PageMeta):
         verbose_name = _("queue")
         verbose_name_plural = _("queues")
 
 
 class TaskType(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
+    class Meta(PageMeta):
         verbose_name = _("task type")
         verbose_name_plural = _("task types")
 
 
 class Limit(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
+    class Meta(PageMeta):
         verbose_name = _("limit")
         verbose_name_plural = _("limits")
 
 
 class Worker(TaskResult):
-    class Meta:
-        proxy = True
-        default_permissions = ()
+    class Meta(PageMeta):
         verbose_name = _("worker")
         verbose_name_plural = _("workers")
