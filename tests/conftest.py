@@ -11,7 +11,8 @@
 
 A worker gets this process's TASKQ (JSON values only); `worker(..., taskq={"OUTCOME_WINDOW": 15})` changes it there.
 `tasks=["tests.worker.my_tasks"]` has it import more tasks than tests/sampleapp/tasks.py, `env={...}` adds to its
-environment, `wait=False` returns at once. Whatever a test leaves running is ended after it. A test that sets TASKQ
+environment, `wait=False` returns at once. Whatever a test leaves running is ended after it. A worker is forked from a
+process that has imported Django already (tests/forkserver.py), unless `env` has a PYTHONPATH. A test that sets TASKQ
 itself starts from what the fixtures put there: `settings.TASKQ = {**settings.TASKQ, "RECORD": "failures"}`.
 
 TASKQ_TEST_SERVER=redis-server runs everything on another server, DATABASE_URL on another database.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 def pytest_sessionfinish() -> None:
+    servers.FORK_SERVER.close()
     left = [group for group in REAPER.groups if servers.group_alive(group)]
     REAPER.close()
     if left:

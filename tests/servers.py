@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 
 import redis
 
+from tests.forkserver import Forked, ForkServer
+
 ROOT = Path(__file__).resolve().parent.parent
 T = TypeVar("T")
 
@@ -103,6 +105,7 @@ for group in groups:
 
 
 REAPER = Reaper()
+FORK_SERVER = ForkServer()
 
 
 def group_alive(group: int) -> bool:
@@ -119,18 +122,21 @@ class Process:
     def __init__(self, command: Sequence[str], log: Path, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
         self.command = list(command)
         self.log = log
-        with log.open("ab") as output:
-            self.popen = subprocess.Popen(
+        self.popen = self._begin({**os.environ, **(env or {})}, cwd)
+        self.pid = self.popen.pid
+        REAPER.watch(self.pid)
+
+    def _begin(self, env: dict[str, str], cwd: Path) -> subprocess.Popen[bytes] | Forked:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(env or {})},
+                env=env,
                 cwd=cwd,
                 start_new_session=True,
             )
-        self.pid = self.popen.pid
-        REAPER.watch(self.pid)
 
     @property
     def alive(self) -> bool:
@@ -400,6 +406,12 @@ class WorkerProcess(Process):
     ) -> None:
         self._registered = registered
         super().__init__([sys.executable, str(ROOT / "manage.py"), "taskq_worker", *arguments], log, env)
+
+    def _begin(self, env: dict[str, str], cwd: Path) -> subprocess.Popen[bytes] | Forked:
+        """Forked from a process that has imported most of it: hundreds are started."""
+        if sys.platform != "linux" or env.get("PYTHONPATH") != str(ROOT):
+            return super()._begin(env, cwd)
+        return FORK_SERVER.start(self.command[1:], self.log, env)
 
     @property
     def ids(self) -> list[str]:
