@@ -81,10 +81,10 @@ def test_other_suspects_and_what_came_with_one_are_for_other_processes(start: St
     suspects, others = send(ledger, suspects=2, others=5)
     process = start("--threads", "4", "--processes", "3")
     wait_for(lambda: len(starts_of(ledger, "suspect")) == 2 and len(starts_of(ledger, "other")) == 5, 8, ledger.read)
-    pids = [line["pid"] for line in starts_of(ledger, "suspect")]
-    assert len(set(pids)) == 2
-    beside = [line for line in starts_of(ledger, "other") if line["pid"] in pids]
-    assert all(line["at"] < start["at"] for line in beside for start in starts_of(ledger, "suspect"))
+    began = {line["pid"]: line["at"] for line in starts_of(ledger, "suspect")}
+    assert len(began) == 2
+    beside = [line for line in starts_of(ledger, "other") if line["pid"] in began]
+    assert all(line["at"] < began[line["pid"]] for line in beside)
     ledger.open_gate()
     for handle in (*suspects, *others):
         handle.get(timeout=5)
