@@ -42,6 +42,7 @@ def register(name: str, title: str, act: Callable[[Run], None], plan: Plan | Non
 
 def load_catalogue() -> dict[str, Chaos]:
     """All of them, in the order of the table."""
-    from tests.chaos import faults_of_processes, faults_at_points, faults_of_networks, faults_of_servers, storm  # noqa: F401, I001
+    from tests.chaos import faults_of_processes, faults_at_points, faults_of_limits  # noqa: F401, I001
+    from tests.chaos import faults_of_networks, faults_of_servers, storm  # noqa: F401
 
     return CATALOGUE

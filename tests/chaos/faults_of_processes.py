@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 from django_taskq.models import DeadTask
 from tests.chaos import ledger
@@ -221,15 +222,20 @@ def clocks_stepped(run: Run) -> None:
 
 @chaos("a producer is killed between the sending and the answer")
 def producer_killed(run: Run) -> None:
-    first = 100_000
-    producer = run.producer(str(run.seed + 1), "1000", "10", str(first))
-    wait_for(lambda: any(line["number"] > first for line in ledger.read(run.books.sent)), 20, "the other producer")
+    producer = start_producer(run, 100_000)
     run.pause(0.1, 0.5)
     with run.fault("producer killed"):
         run.wait_fired(run.arm("enqueue.after"))
         code = producer.wait(30)
     if code != -signal.SIGKILL:
         run.problems.append(f"the producer was not killed: exit code {code}")
+
+
+def start_producer(run: Run, first: int) -> subprocess.Popen[bytes]:
+    """Another producer, which has begun; its calls are numbered from `first`."""
+    producer = run.producer(str(run.seed + 1), "1000", "10", str(first))
+    wait_for(lambda: any(line["number"] > first for line in ledger.read(run.books.sent)), 20, "the other producer")
+    return producer
 
 
 @chaos("whoever requeues dead letters is killed between Redis and the row, then requeues again", Plan(
