@@ -129,6 +129,19 @@ def test_one_message_tries_and_the_others_wait(shard: Shard, hand: Hand) -> None
     assert [id_of(each) for each in hand.claim()] == ids[1:]
 
 
+def test_the_others_look_again_soon_after_a_short_cooldown(shard: Shard, hand: Hand) -> None:
+    fail(3)
+    send(shard, 3)
+    hand.claim()
+    time.sleep(SHORT)
+    assert len(hand.claim()) == 1
+    now = shard.broker.time() * 1000
+    assert [0 < due - now <= 1000 for due in shard.scheduled().values()] == [True, True]
+    with pytest.raises(BreakerOpen) as refusal, crm:
+        raise AssertionError("not to be run")
+    assert 0 < refusal.value.seconds <= 1.0
+
+
 def test_a_probe_that_comes_back_from_a_dead_worker_tries_again(shard: Shard, hand: Hand) -> None:
     fail(3)
     [id] = send(shard)
