@@ -1,5 +1,7 @@
 """A worker in threads of this process: claims, runs and settles as a worker's task process does, without a supervisor.
 
+Where tasks use the outbox, it has a relay, too.
+
 Whoever needs processes (hard limits, what happens when one dies) starts `manage.py taskq_worker`.
 """
 
@@ -10,7 +12,10 @@ from multiprocessing import Pipe
 from types import TracebackType
 from typing import Self
 
-from django_taskq.broker import get_broker
+from django.db import connections
+
+from django_taskq import outbox
+from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.workers import Beat, Workers, new_worker_id
 from django_taskq.conf import get_settings
 from django_taskq.exceptions import TaskqError
@@ -18,6 +23,7 @@ from django_taskq.recorder import Recorder
 from django_taskq.worker.notes import Notes
 from django_taskq.worker.options import WorkerOptions
 from django_taskq.worker.process import TaskProcess, most_together, notes_needed
+from django_taskq.worker.relays import RelayService
 
 BEAT = 1.0  # seconds
 PATIENCE = 10.0  # seconds until it has registered, and until it has ended
@@ -41,12 +47,18 @@ class WorkerThread:
         self._workers = Workers(self._broker.connections, self._broker.keys)
         self._registered, self._ended = threading.Event(), threading.Event()
         self._supervising = threading.Thread(target=self._supervise, name="taskq-beat", daemon=True)
+        self._relaying = [
+            threading.Thread(target=_relay, args=(self._broker, alias, self._ended), name="taskq-relay", daemon=True)
+            for alias in (get_settings().outbox_databases if outbox.in_use() else ())
+        ]
 
     def __enter__(self) -> Self:
         self._thread.start()
         self._supervising.start()
         if not self._registered.wait(PATIENCE):
             raise TaskqError(f"The worker has not reached Redis at {self._broker.connections.location.display}.")
+        for thread in self._relaying:
+            thread.start()
         return self
 
     def __exit__(
@@ -55,7 +67,8 @@ class WorkerThread:
         self._pipe.send("stop")
         self._thread.join(self._options.shutdown_timeout + PATIENCE)
         self._ended.set()
-        self._supervising.join(PATIENCE)
+        for thread in (self._supervising, *self._relaying):
+            thread.join(PATIENCE)
         self._workers.declare_dead(self.id, None, [])
         self._workers.reclaim(self.id)
         self._pipe.close()
@@ -88,3 +101,11 @@ class WorkerThread:
                     self._pipe.send(request)
         except (TaskqError, OSError):
             return
+
+
+def _relay(broker: Broker, database: str, stop: threading.Event) -> None:
+    """Sends what is committed to an outbox, until `stop` is set."""
+    try:
+        RelayService(broker, database).run(stop)
+    finally:
+        connections.close_all()  # this thread's: a test database must be free to be dropped

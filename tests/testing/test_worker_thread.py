@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db import transaction
 
 import django_taskq_pytest as pytest_plugin
 from django_taskq import producer
@@ -37,6 +38,13 @@ def test_tasks_run_in_threads_of_this_process(taskq_worker: WorkerThread, counte
     assert taskq_worker.record() == 2
     assert TaskResult.objects.get(pk=handle.id).worker == taskq_worker.id
     assert len(told) == 2  # a worker process counts by itself; this process' own counter is left alone
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_committed_to_the_outbox_is_sent(taskq_worker: WorkerThread) -> None:
+    with transaction.atomic():
+        handle = tasks.through_outbox.delay(7)
+    assert handle.get(timeout=10) == 7
 
 
 PROJECT = """
