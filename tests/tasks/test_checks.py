@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage
 from django.core.management import call_command
 from django.core.management.base import CommandError, SystemCheckError
@@ -72,6 +73,12 @@ def test_a_database_that_is_not_there_is_e003() -> None:
     (message,) = problems(TASKQ={"DATABASE": "records"})
     assert message.id == "django_taskq.E003"
     assert "'default'" in str(message.hint)
+
+
+def test_a_database_that_no_router_sends_the_records_to_is_w002(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(django_settings.DATABASES, "records", django_settings.DATABASES["default"])
+    assert ids(problems(TASKQ={"DATABASE": "records"})) == ["django_taskq.W002"]
+    assert problems(TASKQ={"DATABASE": "records"}, DATABASE_ROUTERS=["django_taskq.router.TaskqRouter"]) == []
 
 
 class NoOutbox:
