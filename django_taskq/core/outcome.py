@@ -6,6 +6,12 @@ import msgspec
 
 from django_taskq.core.message import Attempt
 
+# Why a worker makes a dead letter of a task (docs/errors.md). Producers have one more reason: `dropped`.
+REASONS = (
+    "failed", "timeout", "hard_timeout", "invalid_arguments", "unknown_task", "unknown_version", "malformed",
+    "deadline", "worker_lost", "refused", "undecryptable", "unsealed",
+)  # fmt: skip
+
 
 class Outcome(msgspec.Struct, array_like=True):
     """Appending a field with a default is compatible in both directions; times are epoch seconds on Redis' clock."""

@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.core import Metric
 
+from django_taskq.core.outcome import REASONS
 from django_taskq.metrics import families
 from django_taskq.worker.exporting import View
 from django_taskq.worker.tally import Ends, Increments, Series
-
-# Shown from the start: Prometheus does not see the first increase of a series that appears with it.
-REASONS = (
-    "failed", "timeout", "hard_timeout", "invalid_arguments", "unknown_task", "unknown_version", "malformed",
-    "deadline", "worker_lost", "refused", "undecryptable", "unsealed",
-)  # fmt: skip
 
 
 class Worker:
@@ -56,6 +51,7 @@ def _counters(increments: Increments) -> Iterator[Metric]:
         for state in {"succeeded", "failed"} - set(ends.states):
             processed.add_metric((*series, state), 0)
         retries.add_metric(series, ends.states["retried"])
+    # All from the start: Prometheus does not see the first increase of a series that appears with it.
     for reason in dict.fromkeys((*REASONS, *increments.dead)):
         dead.add_metric((reason,), increments.dead[reason])
     yield from (sent, processed, retries, dead)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from django_taskq.core.outcome import REASONS
 from django_taskq.metrics.families import OF_A_WORKER, OF_THE_QUEUE
-from django_taskq.metrics.worker import REASONS
 from django_taskq.worker.tally import BOUNDS, MOST_TASKS
 from tests.servers import ROOT
 

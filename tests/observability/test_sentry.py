@@ -19,8 +19,8 @@ from sentry_sdk.transport import Transport
 from django_taskq import BreakerOpen, Discard, TaskFailed
 from django_taskq.broker import Broker
 from django_taskq.core.ids import id_from_str
+from django_taskq.core.outcome import REASONS
 from django_taskq.exceptions import HardTimeout, InvalidArguments, TaskCancelled, TaskTimeout
-from django_taskq.metrics.worker import REASONS
 from django_taskq.middleware import enter_supervisor
 from django_taskq.middleware.sentry import ORIGIN
 from django_taskq.signals import task_failed, task_retried, worker_process_stopped
