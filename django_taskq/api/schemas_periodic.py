@@ -34,7 +34,7 @@ class PeriodicTask(Struct, kw_only=True):
     late: int  # of those sent
     missed: int
     overlapped: int  # left out, because the one before was still on its way
-    problem: str  # why its schedule cannot be used
+    problem: str  # why it is not sent
     args: Any = UNSET
     kwargs: Any = UNSET
 

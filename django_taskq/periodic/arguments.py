@@ -58,9 +58,14 @@ def readable(row: PeriodicTask) -> PeriodicTask:
         return row
 
 
+def is_refused(row: PeriodicTask, task: Task[..., Any]) -> bool:
+    """Whether its arguments are plain and should be sealed: anybody can write them who reaches the database."""
+    return task.encrypt and not is_sealed_json(row.args) and not get_settings().encryption_accept_plain
+
+
 def call_of(row: PeriodicTask, task: Task[..., Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What its task is sent with. Raises KeyMissing, Undecryptable, Unsealed, InvalidArguments."""
-    if task.encrypt and not is_sealed_json(row.args) and not get_settings().encryption_accept_plain:
+    if is_refused(row, task):
         raise Unsealed(
             f"{task.name} has encrypt=True, and the arguments of this periodic task are plain in the database. If they "
             "are from before it had, `manage.py taskq_encryption reseal` seals them; if not, somebody writes to it."

@@ -12,15 +12,19 @@ from django_taskq.core.cron import in_words
 from django_taskq.core.schedule import upcoming
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import TaskResult
+from django_taskq.periodic.arguments import is_refused
 from django_taskq.periodic.firing import settled
 from django_taskq.periodic.sync import rows
 from django_taskq.periodic_task import PeriodicTask
+from django_taskq.registry import lookup
 
 TOLERATED = dt.timedelta(seconds=30)  # a tick that nobody has fired for so long is said to be late
 
+UNSEALED = "its arguments are plain, and its task has encrypt=True: `manage.py taskq_encryption reseal`"
+
 
 class Status(NamedTuple):
-    """One periodic task. `problem`: why its ticks cannot be told. `late`: since when a tick waits to be fired."""
+    """One periodic task. `problem`: why it is not sent. `late`: since when a tick waits to be fired."""
 
     row: PeriodicTask
     note: Note
@@ -88,7 +92,9 @@ def _status(row: PeriodicTask, note: Note, now: dt.datetime) -> Status:
         times = row.times
         waiting = times.after(settled(row, note, now))
         late = waiting if waiting is not None and now - waiting > TOLERATED else None
-        return Status(row, note, times.after(now), late)
+        task = lookup(row.task)
+        problem = UNSEALED if task is not None and is_refused(row, task) else ""
+        return Status(row, note, times.after(now), late, problem)
     except (ValueError, ImportError) as error:
         return Status(row, note, problem=str(error))
 

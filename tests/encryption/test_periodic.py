@@ -18,6 +18,7 @@ from django_taskq.core.message import Message
 from django_taskq.exceptions import InvalidArguments, Unsealed
 from django_taskq.periodic import actions, arguments
 from django_taskq.periodic.scheduler import Scheduler
+from django_taskq.periodic.status import troubles
 from django_taskq.periodic.sync import CONFIRM, STALE, synchronise
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.sealed import opened_message
@@ -146,7 +147,10 @@ def test_what_somebody_edited_before_is_sent_when_it_has_been_sealed(declare: De
     assert (the_row().args, SECRET in the_row().declared) == ('["edited"]', False)
     with pytest.raises(Unsealed, match="reseal"):
         actions.run_now(the_row())
+    assert troubles(NOON + SECOND).late == ("report",)
+    assert "encrypt=True" in run("taskq_periodic", "list").out
     assert run("taskq_encryption", "reseal").out.startswith("1 rows")
+    assert troubles(NOON + SECOND) == ((), ())
     actions.run_now(the_row())
     assert opened_message(sent(broker)).args == b'["edited"]'
 
