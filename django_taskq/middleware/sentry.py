@@ -17,16 +17,16 @@ from django.utils.decorators import sync_and_async_middleware
 try:
     import sentry_sdk
     from sentry_sdk.integrations.logging import ignore_logger
-    from sentry_sdk.utils import event_from_exception
 except ImportError as error:
     raise ImportError(f"{error}. Install django-taskq-redis[sentry].") from error
 
 from django_taskq.context import TaskContext
 from django_taskq.core.ids import id_to_str
-from django_taskq.exceptions import HardTimeout, Retry, TaskTimeout
+from django_taskq.exceptions import Retry
 from django_taskq.middleware.base import Call, Factory, around
 from django_taskq.middleware.fate import Fate, fate_of, meant_by
 from django_taskq.middleware.headers import header_of
+from django_taskq.middleware.sentry_events import dead_letter, describe, killed, report, said
 from django_taskq.producer import Sending
 from django_taskq.redaction import redact_json
 from django_taskq.signals import task_failed, task_retried, worker_process_stopped
@@ -37,12 +37,6 @@ ORIGIN = "auto.queue.taskq"
 SYSTEM = "django_taskq"
 FLUSH = 3.0  # seconds that the end of a worker process may wait for the transport
 FILTERED = "[Filtered]"
-# Dead letters of which no attempt ran into an error here: nothing passed through the middleware, or it died with its
-# process.
-NEVER_RAISED = frozenset(
-    {"hard_timeout", "invalid_arguments", "malformed", "refused", "undecryptable", "unknown_task", "unknown_version"}
-    | {"unsealed", "worker_lost"}
-)
 _STATUS = {"succeeded": "ok", "retried": "internal_error", "failed": "internal_error"}  # of others: aborted
 
 _decode = msgspec.json.Decoder(dict[str, str]).decode
@@ -96,8 +90,8 @@ def _reporting(*, every_attempt: bool) -> Callable[[TaskContext], AbstractContex
             for span in spans:
                 span.set_status(_STATUS.get(fate, "aborted"))
             if error is not None and not context.calls and _is_reported(error, fate, every_attempt=every_attempt):
-                _said(error)
-                _report(meant_by(context, error), context.name)
+                said(error)
+                report(meant_by(context, error), context.name)
         if error is not None:
             raise error
 
@@ -110,9 +104,9 @@ def _transaction(context: TaskContext, scope: Any) -> Iterator[tuple[Any, Any]]:
     job = _job(context)
     scope.clear_breadcrumbs()
     if context.calls:
-        _describe(scope, context.name, context.queue)
+        describe(scope, context.name, context.queue)
     else:
-        _describe(scope, context.name, context.queue, task_id=context.id, attempt=context.attempt)
+        describe(scope, context.name, context.queue, task_id=context.id, attempt=context.attempt)
     scope.set_context("taskq", job)
     transaction = sentry_sdk.continue_trace(
         _fields(header_of(context, HEADER)), op="queue.task.taskq", name=context.name, source="task", origin=ORIGIN
@@ -129,12 +123,6 @@ def _transaction(context: TaskContext, scope: Any) -> Iterator[tuple[Any, Any]]:
             inner.set_data("messaging.message.id", context.id)
             inner.set_data("messaging.message.retry.count", context.attempt - 1)
         yield outer, inner
-
-
-def _describe(scope: Any, task: str, queue: str, **more: object) -> None:
-    scope.set_transaction_name(task, source="task")
-    for name, value in {"task": task, "queue": queue, **more}.items():
-        scope.set_tag(f"taskq_{name}", str(value))
 
 
 def _job(context: TaskContext) -> dict[str, Any]:
@@ -168,60 +156,6 @@ def _is_reported(error: BaseException, fate: Fate, *, every_attempt: bool) -> bo
     return fate == "failed" or (every_attempt and fate == "retried" and not issubclass(type(error), Retry))
 
 
-def _report(error: BaseException, task: str) -> None:
-    options, mechanism = sentry_sdk.get_client().options, {"type": "taskq", "handled": False}
-    try:
-        event, hint = event_from_exception(error, client_options=options, mechanism=mechanism)
-        if issubclass(type(error), TaskTimeout):  # raised wherever the task happened to be: that is no kind of failure
-            kind = "hard_timeout" if issubclass(type(error), HardTimeout) else "TaskTimeout"
-            event["fingerprint"] = ["taskq", kind, task]
-        sentry_sdk.capture_event(event, hint=hint)
-    except BaseException as fault:  # noqa: BLE001 - a foreign exception may raise anything when it is looked at
-        sentry_sdk.capture_message(f"{task} failed with an error that cannot be described ({type(fault)})", "error")
-
-
-def _dead_letter(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any, **_: Any) -> None:
-    """A dead letter that the middleware knows nothing of: nothing ran, it was a call of a batch, or there was no time
-    left for the attempt that was to follow.
-    """
-    unseen = reason in NEVER_RAISED or reason == "deadline" or getattr(sender, "batching", None) is not None
-    if not unseen or not sentry_sdk.get_client().is_active():
-        return
-    if error is not None and _said(error):
-        return
-    _report_settled(sender, task_id, queue, attempt, reason, error)
-
-
-def _killed(sender: Any, task_id: str, queue: str, attempt: int, error: Any, **_: Any) -> None:
-    """An attempt that is tried again, but could not report its error: its process was killed for it."""
-    if issubclass(type(error), HardTimeout) and sentry_sdk.get_client().is_active():
-        _report_settled(sender, task_id, queue, attempt, "hard_timeout", error)
-
-
-def _report_settled(sender: Any, task_id: str, queue: str, attempt: int, reason: str, error: Any) -> None:
-    task = getattr(sender, "name", sender)
-    with sentry_sdk.isolation_scope() as scope:
-        scope.clear_breadcrumbs()
-        _describe(scope, task, queue, task_id=task_id, attempt=attempt)
-        scope.set_tag("taskq_reason", reason)
-        if reason in NEVER_RAISED or error is None:
-            scope.fingerprint = ["taskq", reason, task]
-        if error is not None:
-            _report(error, task)
-        else:
-            sentry_sdk.capture_message(f"{task} is a dead letter: {reason}", level="error")
-
-
-def _said(error: BaseException) -> bool:
-    """Whether this very error was reported before: all calls of a batch may have one in common. From now on it was."""
-    said = bool(getattr(error, "_taskq_reported", False))
-    try:
-        error._taskq_reported = True  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - a class with __slots__, or with ideas of its own: it is reported each time
-        return said
-    return said
-
-
 def _flush(**_: Any) -> None:
     """The process ends without running exit handlers."""
     sentry_sdk.flush(timeout=FLUSH)
@@ -244,14 +178,14 @@ def _factory(*, every_attempt: bool) -> Factory:
     @sync_and_async_middleware
     def factory(call: Call) -> Call:
         # Called in task processes only: elsewhere nobody must report what others do.
-        task_failed.connect(_dead_letter, dispatch_uid="django_taskq.sentry")
+        task_failed.connect(dead_letter, dispatch_uid="django_taskq.sentry")
         worker_process_stopped.connect(_flush, dispatch_uid="django_taskq.sentry")
         return reporting(call)
 
     def in_supervisor() -> None:
-        task_failed.connect(_dead_letter, dispatch_uid="django_taskq.sentry")
+        task_failed.connect(dead_letter, dispatch_uid="django_taskq.sentry")
         if every_attempt:
-            task_retried.connect(_killed, dispatch_uid="django_taskq.sentry")
+            task_retried.connect(killed, dispatch_uid="django_taskq.sentry")
 
     factory.headers, factory.sending = _headers, _sending  # type: ignore[attr-defined]
     factory.in_supervisor = in_supervisor  # type: ignore[attr-defined]
