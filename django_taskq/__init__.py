@@ -6,7 +6,7 @@ import django_taskq.model_references  # noqa: F401  (makes rows known as argumen
 from django_taskq.batch import BatchCall, BatchContext
 from django_taskq.breaker import Breaker
 from django_taskq.context import TaskContext, current_task
-from django_taskq.core.retry import Exponential, Fixed, Linear
+from django_taskq.core.backoff import Exponential, Fixed, Linear
 from django_taskq.decorator import task
 from django_taskq.exceptions import (
     BreakerOpen,

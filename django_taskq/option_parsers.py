@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings as django_settings
 
 from django_taskq import limit_options
+from django_taskq.core.backoff import as_backoff
 from django_taskq.core.call_key import parse_key
-from django_taskq.core.retry import as_backoff
 from django_taskq.moments import parse_moment, parse_span
 from django_taskq.setting_parsers import RECORD_CHOICES
 

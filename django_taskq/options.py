@@ -10,10 +10,10 @@ from typing import Any
 from django_taskq import limit_options
 from django_taskq.breaker import Breaker
 from django_taskq.conf import Settings
+from django_taskq.core.backoff import DEFAULT_BACKOFF, Backoff
 from django_taskq.core.call_key import KeySource
 from django_taskq.core.gates import WAIT
 from django_taskq.core.message import DEFAULT_IDEMPOTENCY_TTL
-from django_taskq.core.retry import DEFAULT_BACKOFF, Backoff
 from django_taskq.exceptions import InvalidTask, UnknownQueue
 from django_taskq.keyring import require_encryption
 from django_taskq.moments import Moment

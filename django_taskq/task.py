@@ -16,12 +16,12 @@ from django_taskq.batch import BatchCodec, batching_of, call_here
 from django_taskq.breaker import Breaker
 from django_taskq.conf import get_settings
 from django_taskq.context import TaskContext
+from django_taskq.core.backoff import Backoff
 from django_taskq.core.call_key import CallKey, KeySource
 from django_taskq.core.codec import CallCodec
 from django_taskq.core.gates import TaskGates
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
-from django_taskq.core.retry import Backoff
 from django_taskq.exceptions import InvalidArguments, InvalidTask, ResultError
 from django_taskq.rates import Rate
 from django_taskq.registry import all_tasks

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Literal, TypedDict
 
 from django_taskq.breaker import Breaker
+from django_taskq.core.backoff import Backoff
 from django_taskq.core.call_key import KeySource
-from django_taskq.core.retry import Backoff
 from django_taskq.schedules import Cron, Every
 
 When = datetime | timedelta | float

@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from django_taskq.core.retry import (
-    DEFAULT_BACKOFF,
-    LONGEST_DELAY,
-    Decision,
-    Exponential,
-    Fixed,
-    Linear,
-    as_backoff,
-    decide,
-)
+from django_taskq.core.backoff import DEFAULT_BACKOFF, Exponential, Fixed, Linear, as_backoff
+from django_taskq.core.retry import LONGEST_DELAY, Decision, decide
 from django_taskq.exceptions import Discard, Retry, TaskTimeout
 
 BURY, RETRY = "bury", "retry"
