@@ -16,7 +16,7 @@ from django_taskq.exceptions import TaskqError
 
 if TYPE_CHECKING:
     from django_taskq.batch import BatchCall
-    from django_taskq.logs import KeptLog
+    from django_taskq.kept_log import KeptLog
     from django_taskq.task import Task
 
 
@@ -115,7 +115,8 @@ def _is_finite(number: object) -> bool:
     return isinstance(number, int | float) and math.isfinite(number)
 
 
-_current: ContextVar[TaskContext | None] = ContextVar("django_taskq_current", default=None)
+# The attempt that this thread or coroutine is in the middle of.
+current_context: ContextVar[TaskContext | None] = ContextVar("django_taskq_current", default=None)
 
 # The id of the request that all this is about, here and in the tasks that it sends: see middleware/request_id.py.
 current_request_id: ContextVar[str] = ContextVar("django_taskq_request_id", default="")
@@ -126,7 +127,7 @@ def inherited_deadline() -> int | None:
 
     Of a batch the nearest of its calls', which is when the batch ends: what it sends may be for any of them.
     """
-    context = _current.get()
+    context = current_context.get()
     if context is None or not context.calls:
         return None if context is None else context.message.deadline
     deadlines = (call.context.message.deadline for call in context.calls)
@@ -135,7 +136,7 @@ def inherited_deadline() -> int | None:
 
 def current_task() -> TaskContext:
     """The context of the task that this thread or coroutine is running; TaskqError outside of one."""
-    context = _current.get()
+    context = current_context.get()
     if context is None:
         raise TaskqError("current_task() was called outside of a running task.")
     return context

@@ -20,7 +20,7 @@ from django_taskq.broker import scripts
 from django_taskq.broker.delivery import Delivery, Lane, Settlement
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
-from django_taskq.context import TaskContext, _current
+from django_taskq.context import TaskContext, current_context
 from django_taskq.core.message import Message
 from django_taskq.core.outcome import decode_outcome
 from django_taskq.core.progress import Progress
@@ -102,13 +102,13 @@ class Inline:
             settle(settlement)
 
     def _call(self, work: Work) -> Any:
-        token = _current.set(work.context)
+        token = current_context.set(work.context)
         try:
             if work.task.is_async:
                 return _wait_for(self._async_chain, work.context, work.args, work.kwargs)
             return self._chain(work.context, work.args, work.kwargs)
         finally:
-            _current.reset(token)
+            current_context.reset(token)
 
 
 def _delivery(call: LocalCall) -> Delivery:

@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
 from django_taskq.broker.delivery import Delivery
-from django_taskq.context import TaskContext, _current
+from django_taskq.context import TaskContext, current_context
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
 from django_taskq.model_references import fill
@@ -168,7 +168,7 @@ class AsyncRun:
             left = work.context.deadline - time.monotonic()
             timer = pool.loop.call_later(max(0.0, left), self.interrupt, work, TaskTimeout)
         result, error = None, None
-        _current.set(work.context)  # this asyncio task's own context
+        current_context.set(work.context)  # this asyncio task's own context
         try:
             result = await pool.call(work)
         except BaseException as raised:  # noqa: BLE001 - whatever a task raises is its failure

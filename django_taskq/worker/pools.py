@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from django_taskq.broker.delivery import Delivery, Settlement
-from django_taskq.context import TaskContext, _current
+from django_taskq.context import TaskContext, current_context
 from django_taskq.middleware import call_chain
 from django_taskq.model_references import fill
 from django_taskq.worker.database import close_stale_connections
@@ -68,12 +68,12 @@ class ThreadPool:
 
     def call(self, work: Work) -> Any:
         """Runs a task in this thread, as a request would: with its context, and stale database connections closed."""
-        token = _current.set(work.context)
+        token = current_context.set(work.context)
         close_stale_connections()
         try:
             return self._chain(work.context, work.args, work.kwargs)
         finally:
-            _current.reset(token)
+            current_context.reset(token)
             close_stale_connections()
 
     def finished(self) -> None:

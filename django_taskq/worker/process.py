@@ -17,7 +17,7 @@ from django_taskq.broker.health import DEFAULT_MAX_OUTCOMES
 from django_taskq.broker.workers import Workers
 from django_taskq.conf import get_settings
 from django_taskq.core.gates import pack_queue_gates
-from django_taskq.logs import capture
+from django_taskq.kept_log import capture
 from django_taskq.registry import all_tasks
 from django_taskq.worker.batches import settlements_of
 from django_taskq.worker.cancellations import Cancellations

@@ -11,7 +11,7 @@ import pytest
 
 from django_taskq import BatchCall, Task, TaskContext
 from django_taskq.batch import BatchContext
-from django_taskq.context import _current
+from django_taskq.context import current_context
 from django_taskq.core.ids import new_id
 from django_taskq.core.message import Message
 from django_taskq.middleware import call_chain
@@ -59,7 +59,7 @@ def batch_of(task: Task[..., Any], *contexts: TaskContext) -> BatchContext:
 
 def run(context: TaskContext, *args: Any, **kwargs: Any) -> Any:
     """The task's result, or what it raised."""
-    token = _current.set(context)
+    token = current_context.set(context)
     try:
         if context.task.is_async:
             return asyncio.run(call_chain(await_task)(context, args, kwargs))
@@ -67,4 +67,4 @@ def run(context: TaskContext, *args: Any, **kwargs: Any) -> Any:
     except BaseException as error:
         return error
     finally:
-        _current.reset(token)
+        current_context.reset(token)

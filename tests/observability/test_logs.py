@@ -19,10 +19,11 @@ from django.test import Client
 from django_taskq import TaskFailed
 from django_taskq.broker import Broker
 from django_taskq.conf import read_settings
-from django_taskq.context import _current, current_request_id
+from django_taskq.context import current_context, current_request_id
 from django_taskq.core.outcome import decode_outcome
+from django_taskq.kept_log import KeptLog, capture
 from django_taskq.log_bounds import LogBounds
-from django_taskq.logs import FIELDS, KeptLog, capture, trace_id_of
+from django_taskq.logs import FIELDS, trace_id_of
 from django_taskq.models import DeadTask, TaskResult
 from tests.observability import tasks
 from tests.observability.conftest import Use, context_of, run
@@ -76,7 +77,7 @@ def test_every_line_of_a_task_says_which_task_it_is(lines: io.StringIO, use: Use
 
 def test_coroutines_on_one_loop_each_say_their_own(lines: io.StringIO) -> None:
     async def one(number: int) -> None:
-        _current.set(context_of(tasks.works_async, attempt=number))
+        current_context.set(context_of(tasks.works_async, attempt=number))
         for _ in range(3):
             await asyncio.sleep(0)
             logging.getLogger("any").info("%d", number + 1)

@@ -27,7 +27,7 @@ from django_taskq import (
     task,
 )
 from django_taskq.broker import Broker, Found
-from django_taskq.context import TaskContext, _current
+from django_taskq.context import TaskContext, current_context
 from django_taskq.core.ids import id_from_str, new_id
 from django_taskq.core.message import Message
 from django_taskq.core.states import State
@@ -227,7 +227,7 @@ def test_a_child_has_its_parents_deadline_if_it_asks_for_it(broker: Broker) -> N
     heir = sample.add.using(inherit_deadline=True)
     assert message_of(broker, heir.delay(1)).deadline is None  # outside of a task
     parent = Message(new_id(), "parent", deadline=4_000_000_000_000)
-    token = _current.set(TaskContext(parent, sample.add, "default", None, 0))
+    token = current_context.set(TaskContext(parent, sample.add, "default", None, 0))
     try:
         assert message_of(broker, heir.delay(1)).deadline == parent.deadline
         assert message_of(broker, sample.add.delay(1)).deadline is None
@@ -235,7 +235,7 @@ def test_a_child_has_its_parents_deadline_if_it_asks_for_it(broker: Broker) -> N
         later = message_of(broker, heir.using(deadline=datetime(2100, 1, 1, tzinfo=UTC)).delay(1)).deadline
         [many] = heir.delay_many([((1,), {})])
     finally:
-        _current.reset(token)
+        current_context.reset(token)
     assert sooner is not None
     assert abs(sooner - broker.time() * 1000 - 60_000) < 2000
     assert later == message_of(broker, many).deadline == parent.deadline

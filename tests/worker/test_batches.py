@@ -15,8 +15,8 @@ from django_taskq import Task, TaskFailed, TaskHandle
 from django_taskq.broker import Broker
 from django_taskq.broker.delivery import Delivery
 from django_taskq.core.ids import id_from_str
+from django_taskq.kept_log import KeptLog
 from django_taskq.log_bounds import LogBounds
-from django_taskq.logs import KeptLog
 from django_taskq.moments import moment_of_ms
 from django_taskq.worker import distributor
 from django_taskq.worker.batches import Batch, BatchWork
