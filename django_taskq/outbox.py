@@ -49,9 +49,11 @@ class Waiting(NamedTuple):
     @property
     def found(self) -> Found:
         """In the form in which Redis would tell of it."""
-        place, due = self.submission.place, due_at(self.submission, time.time() - self.age)
-        state = State.SCHEDULED if due is not None and due > time.time() * 1000 else State.QUEUED
-        return Found(state, place.queue, b"", self.submission.message, None, due, "", place.priority, place.share)
+        submission, place, written = self.submission, self.submission.place, time.time() - self.age
+        return Found(
+            state_of(submission, written), place.queue, message=submission.message, due=due_at(submission, written),
+            priority=place.priority, share=place.share,
+        )  # fmt: skip
 
 
 def write(submissions: Sequence[Submission], database: str | None, then: Callable[[], None] | None = None) -> None:
@@ -141,9 +143,9 @@ def due_at(submission: Submission, created: float) -> int | None:
     return round(created * 1000) + submission.delay if submission.delay is not None else submission.due
 
 
-def state_of(submission: Submission) -> State:
-    """The state that a call begins with, as far as this machine's clock knows."""
-    due = due_at(submission, time.time())
+def state_of(submission: Submission, created: float | None = None) -> State:
+    """The state of a call that waits, as far as this machine's clock knows. `created`: epoch seconds; None for now."""
+    due = due_at(submission, time.time() if created is None else created)
     return State.SCHEDULED if due is not None and due > time.time() * 1000 else State.QUEUED
 
 
