@@ -13,7 +13,6 @@ from django_taskq.core.histogram import percentile
 if TYPE_CHECKING:
     from django_taskq.broker.broker import Broker
 
-KEPT_MINUTES = 48 * 60
 KEPT_SECONDS = 176_400  # as in broker/lua/lib/minute.lua
 ALL, TASK, ACCEPTED, DEPTH = "all", "t:", "e:", "d:"
 _STATES = {
