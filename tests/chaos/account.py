@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from django_taskq.broker.keys import index_field
+from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.periodic_task import PeriodicTask
 from tests.chaos import ledger, points
@@ -83,7 +84,7 @@ def _nothing_left(run: Run, forgets: bool) -> bool:
                 _drop_forgotten(client, under_way)
             limited = client.exists(KEYS.limits, KEYS.holds)  # places of what Redis forgot are freed by a sweep
         return not under_way and not limited and run.broker.recorder_lag() == 0
-    except (redis.RedisError, OSError):
+    except (redis.RedisError, OSError, BrokerUnavailable):
         return False
 
 
