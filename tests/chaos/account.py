@@ -148,12 +148,15 @@ def _left_behind(run: Run) -> list[str]:
         run.broker.recorder_lease("audit", 60_000)
         while run.broker.trim("audit", 0, 0, 0):
             continue
-        permanent = {KEYS.totals, KEYS.recorder, KEYS.periodic, KEYS.breakers}
+        permanent = {KEYS.totals, KEYS.recorder, KEYS.periodic, KEYS.breakers, KEYS.declared}
         left = [key for key in client.scan_iter(count=1000) if key not in permanent and client.ttl(key) < 0]
         left = [key for key in left if not key.startswith(KEYS.relay_prefix)]  # as the recorder's
         if KEYS.outcomes in left and not client.xlen(KEYS.outcomes):
             left.remove(KEYS.outcomes)
-        return [f"left behind in Redis: {key} ({client.type(key)})" for key in left]
+        plans = [field for field in client.hkeys(KEYS.declared) if field.startswith("pr:")]
+        return [f"left behind in Redis: {key} ({client.type(key)})" for key in left] + [
+            f"left behind: a plan that is to be changed, {field}" for field in plans
+        ]
 
 
 def _note_points(run: Run) -> None:
