@@ -87,6 +87,7 @@ def seal_outcome(outcome: Outcome, task: str) -> Outcome:
                 setattr(outcome, name, sealed(name, text.encode("utf-8", "replace")))
     except TaskqError:
         _leave_out(outcome)
+    seal_history(outcome)
     return outcome
 
 
@@ -99,18 +100,18 @@ def _leave_out(outcome: Outcome) -> None:
     outcome.traceback = outcome.log = ""
 
 
-def seal_history(message: Message) -> None:
+def seal_history(of: Message | Outcome) -> None:
     """Seals what attempts left that were made before the task had encrypt=True."""
-    for attempt in message.history:
+    for attempt in of.history:
         if not any(is_sealed(getattr(attempt, name)) for name in OF_ATTEMPT):
-            seal_attempt(message, attempt)
+            seal_attempt(of, attempt)
 
 
-def seal_attempt(message: Message, attempt: Attempt) -> None:
+def seal_attempt(of: Message | Outcome, attempt: Attempt) -> None:
     """Seals what an attempt leaves in its message's history; or leaves it out, as above."""
     for name in OF_ATTEMPT:
         if text := getattr(attempt, name):
-            place = Place(message.id, message.task, f"{name}.{attempt.number}", message.run)
+            place = Place(of.id, of.task, f"{name}.{attempt.number}", of.run)
             try:
                 setattr(attempt, name, get_keyring().seal(place, text.encode("utf-8", "replace")))
             except TaskqError:

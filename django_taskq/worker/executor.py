@@ -88,6 +88,8 @@ class Executor:
             delivery.losses or delivery.cancelled or delivery.instead
             or message.expires is not None or message.deadline is not None
         ):  # fmt: skip
+            if work.sealed:
+                sealing.adopt(work)
             ended = self._ended_before(work)
             if ended is not None:
                 return ended

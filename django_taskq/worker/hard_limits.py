@@ -23,6 +23,7 @@ from django_taskq.middleware import enter_supervisor
 from django_taskq.worker.batches import settlements_of
 from django_taskq.worker.clock import Clock
 from django_taskq.worker.executor import Executor
+from django_taskq.worker.sealing import adopt
 from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
@@ -81,4 +82,9 @@ def _work(delivery: Delivery, started: float) -> Work | None:
         return None
     message.losses += delivery.losses
     task = registry.find(message.task)
-    return None if task is None else Work(delivery, message, task, started)
+    if task is None:
+        return None
+    work = Work(delivery, message, task, started)
+    if work.sealed:
+        adopt(work)
+    return work

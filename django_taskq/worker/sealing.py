@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -26,20 +27,25 @@ if TYPE_CHECKING:
 def bind(work: Work) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call that is sealed, or should be. Raises Undecryptable, and what the task's `bind` raises."""
     message, task = work.message, work.task
-    if is_sealed_json(message.args):
-        return task.bind(*opened_call(message.id, message.task, message.args, message.kwargs))
-    if not task.encrypt:  # no array, and not sealed either: InvalidArguments says so
-        work.sealed = False
-    elif not get_settings().encryption_accept_plain:
-        raise Unsealed(
-            f"{task.name} has encrypt=True, and its arguments came plain. If they were sent before it had, allow them "
-            "with TASKQ['ENCRYPTION_ACCEPT_PLAIN'] until those have run; if not, somebody writes to your Redis."
-        )
-    else:
-        args, kwargs = message.args, message.kwargs
+    if not is_sealed_json(message.args):
+        if not task.encrypt:  # no array, and not sealed either: InvalidArguments says so
+            work.sealed = False
+            return task.bind(message.args, message.kwargs)
+        if not get_settings().encryption_accept_plain:
+            raise Unsealed(
+                f"{task.name} has encrypt=True, and its arguments came plain. If they were sent before it had, allow "
+                "them with TASKQ['ENCRYPTION_ACCEPT_PLAIN'] until those have run; if not, somebody writes to your "
+                "Redis."
+            )
         _seal_now(work)
-        return task.bind(args, kwargs)
-    return task.bind(message.args, message.kwargs)
+    return task.bind(*opened_call(message.id, message.task, message.args, message.kwargs))
+
+
+def adopt(work: Work) -> None:
+    """Seals a call that came plain and may, where it may end without being bound. Without a key it stays as it is."""
+    if work.task.encrypt and not is_sealed_json(work.message.args) and get_settings().encryption_accept_plain:
+        with contextlib.suppress(TaskqError):
+            _seal_now(work)
 
 
 def _seal_now(work: Work) -> None:

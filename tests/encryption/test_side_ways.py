@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 
 from django_taskq import BreakerOpen, KeyMissing, Undecryptable
+from django_taskq.core.fields import unpack_fields
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.progress import Progress
 from django_taskq.core.sealing import new_key, parse_key
+from django_taskq.exceptions import HardTimeout
 from django_taskq.keyring import get_keyring
 from django_taskq.sealed import opened_message
+from django_taskq.worker import hard_limits
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.work import Work
 from tests.encryption.conftest import K1, with_keys
 from tests.encryption.records import sealed_message
 from tests.encryption.tasks import SECRET, charge, decline, plain
-from tests.worker.inside import delivery_of, delivery_with, new_executor, outcome_in
+from tests.worker.inside import delivery_of, delivery_with, kind_of, new_executor, outcome_in
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -100,6 +104,30 @@ def test_a_refused_plain_call_leaves_no_history_in_the_columns(executor: Executo
     outcome.raw = b""  # which can be requeued once plain calls are allowed
     assert outcome.reason == "unsealed"
     assert SECRET not in repr(outcome)
+
+
+def test_a_plain_call_that_ends_before_its_run_is_sealed_all_the_same(
+    executor: Executor, keys: SettingsWrapper
+) -> None:
+    with_keys(keys, {"k1": K1}, ENCRYPTION_ACCEPT_PLAIN=True)
+    history = [Attempt(1, 0.0, 1.0, "w", "retry", "ValueError", SECRET, "", "")]
+    lost = outcome_in(executor.prepare(delivery_of(charge, SECRET, attempt=1, history=history, losses=3)))
+    expired = outcome_in(executor.prepare(delivery_of(charge, SECRET, expires=1, history=history)))
+    assert (lost.reason, expired.status) == ("worker_lost", "expired")
+    assert SECRET not in repr([lost, expired])
+    assert opened_message(Message.decode(unpack_fields(lost.raw))).args == f'["{SECRET}"]'.encode()
+
+
+def test_a_plain_call_whose_process_was_killed_is_sealed_by_the_supervisor(
+    executor: Executor, keys: SettingsWrapper
+) -> None:
+    with_keys(keys, {"k1": K1}, ENCRYPTION_ACCEPT_PLAIN=True)
+    for attempt, kind in ((0, "retry"), (1, "failed")):
+        work = hard_limits._work(delivery_of(decline, SECRET, attempt=attempt), time.monotonic())
+        assert work is not None
+        settlement = executor.concluded(work, None, HardTimeout())
+        assert kind_of(settlement) == kind
+        assert SECRET not in repr(settlement.arguments)
 
 
 # --- local variables: error reporters send those of each frame --------------------------------------------------------
