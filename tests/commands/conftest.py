@@ -91,6 +91,7 @@ def _talk(terminal: int, process: subprocess.Popen[str], answers: str) -> str:
             continue
         try:
             shown += os.read(terminal, 65_536)
+            interrupted = math.inf
         except OSError:  # Linux' way to say that nobody has it open any more
             break
         if answers and shown.rstrip().endswith((b"[y/N]", b"to go on:")):
