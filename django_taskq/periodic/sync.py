@@ -119,7 +119,8 @@ def _applied(row: PeriodicTask, declaration: Declaration, now: dt.datetime) -> d
     stored, names = declaration.stored(), marks(row.name, declaration.text)
     changes: dict[str, Any] = {"declared": stored.text}
     if not row.declared:
-        return changes | {"changed": different(readable(row), declaration.values)}
+        changed = different(readable(row), declaration.values)
+        return changes | {"changed": changed} | ({} if changed else stored.values)  # which may have to be sealed
     left = _kept_marks(row, declaration)
     if followed := _followed(row):
         left.append(marks(row.name, followed)[0 if declaration.encrypts else -1])

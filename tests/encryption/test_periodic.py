@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings
 from django.test import Client
 
 from django_taskq import Cron, KeyMissing, Task, Undecryptable
@@ -153,6 +154,15 @@ def test_what_somebody_edited_before_is_sent_when_it_has_been_sealed(declare: De
     assert troubles(NOON + SECOND) == ((), ())
     actions.run_now(the_row())
     assert opened_message(sent(broker)).args == b'["edited"]'
+
+
+def test_one_of_the_same_name_that_was_made_here_is_sealed_if_it_says_the_same(declare: Declare) -> None:
+    made = {"name": "report", "task": "report", "cron": "0 6 * * *", "timezone": settings.TIME_ZONE}
+    PeriodicTask.objects.create(**made, args=ARGS, kwargs='{"copies":2}')
+    declare()
+    synchronise(NOON)
+    row = the_row()
+    assert (plain(row), row.changed, SECRET in row.args) == ((ARGS, '{"copies":2}'), False, False)
 
 
 def test_plain_rows_may_be_allowed_for_a_while(declare: Declare, keys: SettingsWrapper, broker: Broker) -> None:
