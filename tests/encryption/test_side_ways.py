@@ -18,11 +18,12 @@ from django_taskq.exceptions import HardTimeout
 from django_taskq.keyring import get_keyring
 from django_taskq.sealed import opened_message
 from django_taskq.worker import hard_limits
+from django_taskq.worker.batches import Batch, BatchWork
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.work import Work
 from tests.encryption.conftest import K1, with_keys
 from tests.encryption.records import sealed_message
-from tests.encryption.tasks import SECRET, charge, decline, plain
+from tests.encryption.tasks import SECRET, charge, decline, plain, together
 from tests.worker.inside import delivery_of, delivery_with, kind_of, new_executor, outcome_in
 
 if TYPE_CHECKING:
@@ -75,6 +76,18 @@ def test_a_fault_of_the_worker_tells_nothing(
     assert SECRET not in repr(outcome)
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_a_batch_that_fails_tells_nothing(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
+    deliveries = [delivery_with(sealed_message(together).fields()) for _ in range(2)]
+    work = executor.prepare(Batch(deliveries, time.monotonic(), [].append, lambda: None))
+    assert isinstance(work, BatchWork)
+    assert [call.item for call in work.calls] == [SECRET] * 2
+    settlements = executor.concluded(work, None, ValueError(SECRET))
+    for settlement in settlements:
+        settlement.then()
+    assert len(settlements) == caplog.text.count("ValueError") == 2
+    assert SECRET not in caplog.text + repr([settlement.arguments for settlement in settlements])
 
 
 def test_what_an_open_breaker_says_stays_out_of_the_log(executor: Executor, caplog: pytest.LogCaptureFixture) -> None:
