@@ -96,7 +96,7 @@ class Overflow:
         if message is not None:
             outcome = ended_waiting(found, State.FAILED, DROPPED, now)
             outcome.error_message = f"Dropped to make room: queue {found.queue!r} had reached max_length={limit}."
-            outcome.raw = pack_fields(payload[1:] if found.state is State.SCHEDULED else payload)
+            outcome.raw = pack_fields(payload if found.state is State.QUEUED else payload[1:])
             key = self._keys.idempotency_of(message)
             yield from (message.id, found.location, encode_outcome(outcome), key, activity("failed", message.task))
 

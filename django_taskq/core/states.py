@@ -38,6 +38,6 @@ TRANSITIONS: dict[str, tuple[frozenset[State], frozenset[State]]] = {
     "release": (frozenset({State.RUNNING}), frozenset({State.QUEUED})),
     "reclaim": (frozenset({State.RUNNING}), frozenset({State.QUEUED})),
     "cancel": (frozenset({State.QUEUED, State.SCHEDULED, State.BLOCKED}), frozenset({State.CANCELLED})),
-    "displace": (frozenset({State.QUEUED, State.SCHEDULED}), frozenset({State.FAILED})),
+    "displace": (frozenset({State.QUEUED, State.SCHEDULED, State.BLOCKED}), frozenset({State.FAILED})),
     "requeue": (frozenset({State.FAILED}), frozenset({State.QUEUED})),
 }

@@ -29,10 +29,11 @@ local most, offered = tonumber(ARGV[FIRST]), tonumber(ARGV[FIRST + 1])
 local first = FIRST + 2 + offered * 5
 local MOST_AT_ONCE = 100
 
--- Where an offered task still waits: its entry and lane, or its schedule.
+-- Where an offered task still waits: its entry and lane, or outside the lanes.
 local function still_waits(id, location)
   if is_over[id] or location_of(K.index, id) ~= location then return false end
   local entry, place = string.match(location, '^(%d+%-%d+) (.+)$')
+  if location == 'p' .. queue then return true end
   if not entry then return redis.call('ZSCORE', K.scheduled, id) and location == 's' .. queue end
   local lane = string.sub(K.lane, 1, -1 - #suffix) .. place
   local owner = holder(lane, entry)
@@ -47,6 +48,8 @@ local function drop(at)
     redis.call('XACK', lane, 'workers', entry)
     redis.call('XDEL', lane, entry)
     close_empty_lane(lane, K.lanes, K.ready, queue)
+  elseif string.sub(ARGV[at + 1], 1, 1) == 'p' then
+    place_keeper().leave_parking(id, queue)
   else
     redis.call('ZREM', K.scheduled, id)
     redis.call('HDEL', K.messages, id)

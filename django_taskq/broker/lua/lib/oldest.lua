@@ -1,5 +1,5 @@
 -- The tasks that have waited longest, in the form of find.lua's replies: of the lowest priority first, then what is
--- scheduled, soonest first. About 1 MiB, and no more than MOST_LANES lanes are looked at.
+-- parked, then what is scheduled, soonest first. About 1 MiB, and no more than MOST_LANES lanes are looked at.
 local MOST_LANES, STEP = 32, 8
 local oldest, room_left = {}, 1048576
 
@@ -52,17 +52,22 @@ local function lanes_by_age()
   return ages
 end
 
-local function find_oldest(most)
-  local prefix = #K.lane - #suffix
-  for _, lane in ipairs(lanes_by_age()) do offer_lane(lane[1], string.sub(lane[1], prefix + 1), most) end
-  if #oldest < most and room_left > 0 then
-    for _, id in ipairs(redis.call('ZRANGE', K.scheduled, 0, most - #oldest - 1)) do
-      local packed = redis.call('HGET', K.messages, id)
-      local message = unpacked(packed)
-      if room_left > 0 and message and location_of(K.index, id) == 's' .. queue then
-        offer('s' .. queue, redis.call('ZSCORE', K.scheduled, id), message, #packed)
-      end
+-- What waits outside the lanes: a zset of ids, and the hash of their messages.
+local function offer_packed(location, ids, messages, most)
+  if #oldest >= most or room_left <= 0 then return end
+  for _, id in ipairs(redis.call('ZRANGE', ids, 0, most - #oldest - 1)) do
+    local packed = redis.call('HGET', messages, id)
+    local message = unpacked(packed)
+    if room_left > 0 and message and location_of(K.index, id) == location then
+      offer(location, redis.call('ZSCORE', ids, id), message, #packed)
     end
   end
+end
+
+local function find_oldest(most)
+  local prefix, parked = #K.lane - #suffix, string.sub(K.index, 1, -6) .. 'parked:' .. queue
+  for _, lane in ipairs(lanes_by_age()) do offer_lane(lane[1], string.sub(lane[1], prefix + 1), most) end
+  offer_packed('p' .. queue, parked, parked .. ':messages', most)
+  offer_packed('s' .. queue, K.scheduled, K.messages, most)
   return oldest
 end
