@@ -33,7 +33,10 @@ class View(Protocol):
     """What the exporter asks, whenever it is asked itself."""
 
     increments: Increments  # everything so far
-    metrics_token: bytes | None  # what was read since the start
+
+    @property
+    def metrics_token(self) -> bytes | None:
+        """What was read since the start."""
 
     def glance(self) -> Glance:
         """The worker now."""

@@ -9,7 +9,8 @@ import yaml
 from django.core.management import load_command_class
 
 from django_taskq.metrics.families import OF_THE_QUEUE
-from django_taskq.worker.supervisor import KILL_AFTER, MAINTENANCE_PATIENCE
+from django_taskq.worker.nursery import MAINTENANCE_PATIENCE
+from django_taskq.worker.supervisor import KILL_AFTER
 from tests.servers import ROOT
 
 pytestmark = pytest.mark.services

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from django_taskq.worker.supervisor import KILL_AFTER, MAINTENANCE_PATIENCE
+from django_taskq.worker.nursery import MAINTENANCE_PATIENCE
+from django_taskq.worker.supervisor import KILL_AFTER
 from tests.servers import ROOT
 
 pytestmark = pytest.mark.services
