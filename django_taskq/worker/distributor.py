@@ -11,9 +11,9 @@ from django_taskq import registry
 from django_taskq.broker.delivery import Delivery, Settlement, release
 from django_taskq.core.fields import losses_of, named
 from django_taskq.worker.batches import Batch, deliveries_of
-from django_taskq.worker.executor import MOST_LOSSES
 from django_taskq.worker.gathering import Gathering
 from django_taskq.worker.prefetch import ahead_for, room_for, to_claim, with_batches
+from django_taskq.worker.preparing import MOST_LOSSES
 
 if TYPE_CHECKING:
     from django_taskq.batch import Batching

@@ -1,4 +1,4 @@
-"""One delivery from its fields to its settlement: prepare, (run), conclude. The pools run what is prepared.
+"""One delivery from its fields to its settlement: prepare (preparing.py), run (the pools), conclude.
 
 Everything that can be wrong with a message ends here as a settlement; a worker never dies of a message.
 """
@@ -9,24 +9,21 @@ import logging
 import time
 from typing import Any, cast
 
-from django_taskq import registry
 from django_taskq.broker.delivery import Delivery, Settlement, bury, complete, release, retry
 from django_taskq.broker.keys import Keys
 from django_taskq.conf import Settings
-from django_taskq.core.message import Attempt, Message, UnknownVersion
+from django_taskq.core.message import Message
 from django_taskq.core.outcome import Outcome, encode_outcome
 from django_taskq.core.retry import before_deadline, decide
 from django_taskq.core.states import State
 from django_taskq.exceptions import (
     BreakerOpen,
     HardTimeout,
-    MalformedMessage,
     TaskCancelled,
     TaskTimeout,
 )
-from django_taskq.logs import fields_of
 from django_taskq.sealed import seal_outcome
-from django_taskq.signals import task_cancelled, task_failed, task_retried, task_started, task_succeeded
+from django_taskq.signals import task_cancelled, task_failed, task_retried, task_succeeded
 from django_taskq.task import Task
 from django_taskq.worker import batches, broken, sealing
 from django_taskq.worker.attempts import note_attempt, note_start
@@ -41,14 +38,12 @@ from django_taskq.worker.outcomes import (
     outcome_of,
     succeeded_outcome,
 )
+from django_taskq.worker.preparing import prepared
 from django_taskq.worker.starts import Starts
-from django_taskq.worker.unknown import unknown_task, unknown_version
+from django_taskq.worker.telling import about, line_and_signal_of, signal_of, task_logger
 from django_taskq.worker.work import Work
 
 logger = logging.getLogger("django_taskq.worker")
-task_logger = logging.getLogger("django_taskq.worker.tasks")  # how tasks fail, and not the worker
-
-MOST_LOSSES = 3
 
 
 class Executor:
@@ -56,89 +51,19 @@ class Executor:
 
     def __init__(self, worker: str, keys: Keys, settings: Settings, clock: Clock, starts: Starts | None = None) -> None:
         self.worker, self.keys, self.clock = worker, keys, clock
-        self._starts, self._rated = starts, frozenset(starts.rated if starts else ())
+        self.starts, self.rated = starts, frozenset(starts.rated if starts else ())
         self._record = settings.record
-
-    # --- before the run -----------------------------------------------------------------------------------------------
 
     def prepare(self, delivery: Delivery) -> Work | Settlement | list[Settlement]:
         """Work to run, or how the delivery ends without a run. Never raises."""
         try:
             if delivery.__class__ is batches.Batch:
                 return batches.prepare_batch(self, delivery)
-            return self._prepared(delivery)
+            return prepared(self, delivery)
         except BaseException as fault:  # noqa: BLE001
             entry = delivery.location.decode("utf-8", "replace")
             sealing.log_fault(logger, delivery, fault, f"entry {entry} cannot be run")
             return self.broken(delivery, fault)
-
-    def _prepared(self, delivery: Delivery) -> Work | Settlement:
-        started = time.monotonic()
-        try:
-            message = Message.decode(delivery.fields)
-            task = registry.find(message.task)
-            if task is None:
-                return unknown_task(self, delivery, message)
-            work = Work(delivery, message, task, started)
-        except UnknownVersion as error:
-            return unknown_version(self, delivery, error)
-        except MalformedMessage as error:
-            return malformed(self, delivery, error)
-        if (
-            delivery.losses or delivery.cancelled or delivery.instead
-            or message.expires is not None or message.deadline is not None
-        ):  # fmt: skip
-            if work.sealed:
-                sealing.adopt(work)
-            ended = self._ended_before(work)
-            if ended is not None:
-                return ended
-        try:
-            work.args, work.kwargs = sealing.bind(work) if work.sealed else task.bind(message.args, message.kwargs)
-        except BaseException as error:  # noqa: BLE001 - InvalidArguments; a type's own conversion may raise anything
-            return sealing.unbound(self, work, error)
-        if task_started.receivers:
-            self._announce(work)
-        if (message.gates or delivery.lane.queue in self._rated) and self._starts and task.batching is None:
-            self._starts.note(delivery, message.gates)
-        return work
-
-    def _announce(self, work: Work) -> None:
-        try:
-            task_started.send_robust(
-                work.task, task_id=work.context.id, queue=work.delivery.lane.queue, context=work.context
-            )
-        except BaseException:  # a receiver may raise SystemExit, which send_robust lets through
-            logger.exception("a receiver of task_started failed")
-
-    def _ended_before(self, work: Work) -> Settlement | None:
-        message, delivery = work.message, work.delivery
-        now = self.clock.now()
-        if delivery.losses:
-            message.losses += delivery.losses
-            message.remember(Attempt(message.attempt + 1, now, now, "", "worker_lost"))
-        if delivery.cancelled:
-            return self.cancelled(work, "cancelled before it was run again")
-        if delivery.instead:
-            outcome = outcome_of(self, work, State.DISCARDED, reason=delivery.instead, ran=False)
-            return self._ended(work, outcome, ran=False)
-        if message.losses >= MOST_LOSSES:
-            text = f"The worker died {message.losses} times while it ran this task; it is not tried again."
-            return self.bury(work, Failure("", text, ""), "worker_lost")
-        started_before = message.first_started is not None or message.losses > 0
-        if message.expires is not None and not started_before and now * 1000 >= message.expires:
-            outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its `expires`.", ran=False)
-            return self._ended(work, outcome, ran=False)
-        if message.deadline is not None and now * 1000 >= message.deadline:
-            if started_before:
-                return self.bury(work, Failure("", "Its deadline passed before it was run again.", ""), "deadline")
-            outcome = outcome_of(self, work, State.EXPIRED, reason="It did not start before its deadline.", ran=False)
-            return self._ended(work, outcome, ran=False)
-        if message.deadline is not None:
-            work.end_by(self.clock.monotonic(message.deadline / 1000))
-        return None
-
-    # --- after the run ------------------------------------------------------------------------------------------------
 
     def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement | list[Settlement]:
         """How a run ends that returned `result` or raised `error`; of a batch, how each call does. Never raises."""
@@ -149,7 +74,7 @@ class Executor:
             return settlement if work.task.circuit_breaker is None else broken.told(settlement, work, error)
         except BaseException as fault:  # noqa: BLE001
             text = f"{work.task.name} {work.context.id}: its end cannot be described"
-            sealing.log_fault(logger, work.delivery, fault, text, extra=self._fields(work))
+            sealing.log_fault(logger, work.delivery, fault, text, extra=about(self, work))
             return self.broken(work.delivery, fault)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:
@@ -164,12 +89,12 @@ class Executor:
             task_logger.warning(
                 "%s %s succeeded, but its result is not stored: %s", work.task.name, work.context.id,
                 HIDDEN if work.sealed else problem,
-                extra=self._fields(work),
+                extra=about(self, work),
             )  # fmt: skip
         outcome, counted = succeeded_outcome(self, work, encoded, problem)
         then, message, key, ttl = None, work.message, "", 0
         if task_succeeded.receivers:
-            then = self._signal(work, task_succeeded, duration=time.monotonic() - work.started)
+            then = signal_of(work, task_succeeded, duration=time.monotonic() - work.started)
         if message.idempotency_key:
             key, ttl = self.key_of(message), message.idempotency_ttl * 1000
         return complete(work.delivery, message.id, SUCCEEDED, encode_outcome(outcome), counted, key, ttl, then=then)
@@ -189,18 +114,13 @@ class Executor:
         if work.message.deadline is not None:
             decision = before_deadline(decision, type(error), work.message.deadline / 1000 - self.clock.now())
         if decision.kind == "bury":
-            return self.bury(
-                work,
-                failure,
-                "hard_timeout" if issubclass(type(error), HardTimeout) else decision.reason,
-                error,
-                ran=True,
-            )
+            reason = "hard_timeout" if issubclass(type(error), HardTimeout) else decision.reason
+            return self.bury(work, failure, reason, error, ran=True)
         if decision.kind == "discard":
             reason = HIDDEN if work.sealed else text_of(decision.reason)
-            task_logger.info("%s %s discarded: %s", task.name, context.id, reason, extra=self._fields(work))
+            task_logger.info("%s %s discarded: %s", task.name, context.id, reason, extra=about(self, work))
             outcome = outcome_of(self, work, State.DISCARDED, reason=reason, failure=failure)
-            return self._ended(work, outcome)
+            return self.ended(work, outcome)
         return self._retry(work, failure, decision.delay, error)
 
     def refused(self, work: Work, error: BaseException) -> Settlement:
@@ -215,8 +135,8 @@ class Executor:
     def _retry(self, work: Work, failure: Failure, delay: float, error: BaseException) -> Settlement:
         message, number, duration = work.message, work.context.attempt, time.monotonic() - work.started
         plan = f"attempt {number + 1} of {work.context.max_retries + 1} in {delay:.1f} s"
-        then = self._told(
-            work, logging.WARNING, f"failed: {line_of(failure, hidden=work.sealed)}; {plan}", task_retried,
+        then = line_and_signal_of(
+            self, work, logging.WARNING, f"failed: {line_of(failure, hidden=work.sealed)}; {plan}", task_retried,
             error=error, delay=delay, duration=duration,
         )  # fmt: skip
         note_attempt(self, work, failure, "retry")
@@ -229,8 +149,8 @@ class Executor:
         self, work: Work, failure: Failure, reason: str, error: BaseException | None = None, *, ran: bool = False
     ) -> Settlement:
         message, duration = work.message, time.monotonic() - work.started
-        then = self._told(
-            work, logging.ERROR, f"failed: {line_of(failure, hidden=work.sealed)}; dead letter ({reason})",
+        then = line_and_signal_of(
+            self, work, logging.ERROR, f"failed: {line_of(failure, hidden=work.sealed)}; dead letter ({reason})",
             task_failed, error=error, reason=reason, duration=duration,
         )  # fmt: skip
         if ran:
@@ -247,16 +167,14 @@ class Executor:
     def cancelled(self, work: Work, reason: str, *, ran: bool = False) -> Settlement:
         """Somebody asked for it."""
         outcome = outcome_of(self, work, State.CANCELLED, reason=reason, ran=ran)
-        then = self._told(work, logging.INFO, reason, task_cancelled, reason=reason)
-        return self._ended(work, outcome, ran=ran, then=then)
+        then = line_and_signal_of(self, work, logging.INFO, reason, task_cancelled, reason=reason)
+        return self.ended(work, outcome, ran=ran, then=then)
 
-    def _ended(self, work: Work, outcome: Outcome, *, ran: bool = True, **more: Any) -> Settlement:
+    def ended(self, work: Work, outcome: Outcome, *, ran: bool = True, **more: Any) -> Settlement:
         """Neither succeeded nor failed: its idempotency key is free."""
         id, counted = work.message.id, activity_of(self, work, outcome.status, ran=ran)
         key = self.key_of(work.message)
         return complete(work.delivery, id, outcome.status, encode_outcome(outcome), counted, key, **more)
-
-    # --- shared -------------------------------------------------------------------------------------------------------
 
     def recorded(self, message: Message, task: Task[..., Any]) -> bool:
         """Whether a success becomes a row. A requeued task's always does: its dead letter must learn of it."""
@@ -285,24 +203,3 @@ class Executor:
             work.delivery, message.id, 0, message.fields(), counted,
             instead=lambda: self.cancelled(work, "cancelled while it was handed on"),
         )  # fmt: skip
-
-    def _signal(self, work: Work, signal: Any, **fields: Any) -> Any:
-        task, id, queue, attempt = work.task, work.context.id, work.delivery.lane.queue, work.context.attempt
-        return lambda: signal.send_robust(task, task_id=id, queue=queue, attempt=attempt, **fields)
-
-    def _told(self, work: Work, level: int, text: str, signal: Any, **fields: Any) -> Any:
-        """What is said once the settlement stands: one log line, and the signal."""
-        context, about = work.context, self._fields(work)
-        name, id, attempt, took = context.name, context.id, context.attempt, about["duration"]
-        send = self._signal(work, signal, **fields) if signal.receivers else None
-
-        def tell() -> None:
-            task_logger.log(level, "%s %s attempt %d after %.3f s %s", name, id, attempt, took, text, extra=about)
-            if send:
-                send()
-
-        return tell
-
-    def _fields(self, work: Work) -> dict[str, object]:
-        """What a log record says about an attempt, for those who do not read its text."""
-        return {**fields_of(work.context), "worker": self.worker, "duration": time.monotonic() - work.started}

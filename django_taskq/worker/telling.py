@@ -1,0 +1,45 @@
+"""What is told of an attempt once its settlement stands: one log line, and a signal."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from django_taskq.logs import fields_of
+
+if TYPE_CHECKING:
+    from django.dispatch import Signal
+
+    from django_taskq.worker.executor import Executor
+    from django_taskq.worker.work import Work
+
+task_logger = logging.getLogger("django_taskq.worker.tasks")  # how tasks fail, and not the worker
+
+
+def about(executor: Executor, work: Work) -> dict[str, object]:
+    """What a log record says about an attempt, for those who do not read its text."""
+    return {**fields_of(work.context), "worker": executor.worker, "duration": time.monotonic() - work.started}
+
+
+def signal_of(work: Work, signal: Signal, **fields: Any) -> Callable[[], object]:
+    """Sends a signal about an attempt."""
+    task, id, queue, attempt = work.task, work.context.id, work.delivery.lane.queue, work.context.attempt
+    return lambda: signal.send_robust(task, task_id=id, queue=queue, attempt=attempt, **fields)
+
+
+def line_and_signal_of(
+    executor: Executor, work: Work, level: int, text: str, signal: Signal, **fields: Any
+) -> Callable[[], None]:
+    """Logs a line about an attempt, as of now, and sends a signal with `fields`."""
+    context, extra = work.context, about(executor, work)
+    name, id, attempt, took = context.name, context.id, context.attempt, extra["duration"]
+    send = signal_of(work, signal, **fields) if signal.receivers else None
+
+    def tell() -> None:
+        task_logger.log(level, "%s %s attempt %d after %.3f s %s", name, id, attempt, took, text, extra=extra)
+        if send:
+            send()
+
+    return tell
