@@ -5,9 +5,7 @@ attributes are those of the semantic conventions for messaging spans, version 1.
 in the task, because it is the task and not its queue that a trace is searched for.
 https://github.com/open-telemetry/semantic-conventions/blob/v1.44.0/docs/messaging/messaging-spans.md
 
-The message carries its creation context in the header `trace`: the fields of the configured propagators (W3C's
-`traceparent` and `tracestate` unless OTEL_PROPAGATORS says otherwise) as a JSON object, and `previous`, the
-`traceparent` of the attempt before.
+The message carries its creation context in a header: trace_header.py.
 """
 
 from __future__ import annotations
@@ -18,13 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 try:
     from opentelemetry import context as otel
-    from opentelemetry import propagate, trace
+    from opentelemetry import trace
     from opentelemetry.trace import Link, SpanKind, Status, StatusCode
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as error:
     raise ImportError(f"{error}. Install django-taskq-redis[otel].") from error
 
@@ -34,6 +29,14 @@ from django_taskq.core.ids import id_to_str
 from django_taskq.exceptions import Retry, TaskTimeout
 from django_taskq.middleware.base import Factory, around
 from django_taskq.middleware.fate import fate_of, meant_by
+from django_taskq.middleware.trace_header import (
+    context_of,
+    creation_of,
+    current_header,
+    fields_of,
+    header_after,
+    previous_of,
+)
 from django_taskq.producer import Sending
 from django_taskq.signals import worker_process_stopped
 
@@ -42,16 +45,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HEADER = "trace"
-PREVIOUS = "previous"
-LONGEST_HEADER = 16_384  # bytes; W3C lets tracestate and baggage have 8 KiB each
 FRAMES, LONGEST_TEXT = -50, 30_000  # the innermost frames of a traceback; characters
 FLUSH = 3_000  # ms that the end of a worker process may wait for the exporter
 SYSTEM, GROUP = "django_taskq", "workers"
 
 _tracer = trace.get_tracer("django_taskq", django_taskq.__version__)
-_w3c = TraceContextTextMapPropagator()
-_decode = msgspec.json.Decoder(dict[str, str]).decode
 
 
 # --- the producer -----------------------------------------------------------------------------------------------------
@@ -67,7 +65,7 @@ def _sending(sending: Sending) -> Iterator[None]:
         attributes["messaging.batch.message_count"] = sending.count
     else:
         attributes["messaging.message.id"] = id_to_str(message.id)
-        created = _span_context(_fields(message.headers))
+        created = creation_of(fields_of(message.headers))
         if created.is_valid:
             links, kind = [Link(created, {"django_taskq.link": "creation"})], SpanKind.CLIENT
     with _tracer.start_as_current_span(
@@ -82,7 +80,7 @@ def _sending(sending: Sending) -> Iterator[None]:
 
 
 def _headers(*_: Any) -> dict[str, str]:
-    return _header({})
+    return current_header()
 
 
 # --- the worker -------------------------------------------------------------------------------------------------------
@@ -95,7 +93,7 @@ def _attempt(context: TaskContext) -> Iterator[None]:
     That of a batch has many creation contexts: it is linked to each, and nobody's child.
     """
     contexts = [call.context for call in context.calls] or [context]
-    parent = otel.Context() if context.calls else _extracted(_fields(context.headers))
+    parent = otel.Context() if context.calls else context_of(fields_of(context.headers))
     created = trace.get_current_span(parent).get_span_context()
     span = _tracer.start_span(
         f"process {context.name}", parent, SpanKind.CONSUMER, _attributes_of_attempt(context), _links(contexts),
@@ -106,7 +104,7 @@ def _attempt(context: TaskContext) -> Iterator[None]:
     token = otel.attach(trace.set_span_in_context(span, parent))
     try:
         if not created.is_valid and not context.calls:
-            context.message.headers = {**context.headers, **_header({})}  # its log lines and retries belong to it
+            context.message.headers = {**context.headers, **current_header()}  # its log lines and retries belong to it
         yield
         fate = fate_of(context, None)
         span.set_attribute("django_taskq.outcome", fate)
@@ -131,9 +129,8 @@ def _links(contexts: Sequence[TaskContext]) -> list[Link]:
     """To what each message was created by, once, and to its attempt before."""
     found: dict[tuple[int, int, str], Link] = {}
     for context in contexts:
-        fields = _fields(context.headers)
-        previous = {"traceparent": fields.get(PREVIOUS, "")}
-        for linked, what in ((_span_context(fields), "creation"), (_span_context(previous), "previous attempt")):
+        fields = fields_of(context.headers)
+        for linked, what in ((creation_of(fields), "creation"), (previous_of(fields), "previous attempt")):
             if linked.is_valid:
                 key = (linked.trace_id, linked.span_id, what)
                 found.setdefault(key, Link(linked, {"django_taskq.link": what}))
@@ -142,7 +139,7 @@ def _links(contexts: Sequence[TaskContext]) -> list[Link]:
 
 def _remember(span: Any, context: TaskContext) -> None:
     """The next attempt of this message links to this one."""
-    context.message.headers = {**context.headers, **_header(_fields(context.headers), span)}
+    context.message.headers = {**context.headers, **header_after(fields_of(context.headers), span)}
 
 
 def _attributes_of_attempt(context: TaskContext) -> dict[str, str | int]:
@@ -199,43 +196,6 @@ def _attributes(operation: str, queue: str, task: Task[..., Any]) -> dict[str, s
         "messaging.destination.name": queue,
         "django_taskq.task": task.name,
     }
-
-
-def _header(fields: dict[str, str], previous: Any = None) -> dict[str, str]:
-    """The header of the current span, or of `fields` with the attempt that has just ended; {} where nothing traces."""
-    if previous is None:
-        propagate.inject(fields)
-    else:
-        carrier: dict[str, str] = {}
-        _w3c.inject(carrier, trace.set_span_in_context(previous))
-        fields = {**fields, PREVIOUS: carrier["traceparent"]} if carrier else fields
-    return {HEADER: msgspec.json.encode(fields).decode()} if fields else {}
-
-
-def _fields(headers: dict[str, str]) -> dict[str, str]:
-    """What the header carries. Anybody may have written it: what makes no sense is passed over."""
-    text = headers.get(HEADER, "")
-    if not text or len(text) > LONGEST_HEADER:
-        return {}
-    try:
-        return _decode(text)
-    except (msgspec.MsgspecError, ValueError):
-        return {}
-
-
-def _extracted(fields: dict[str, str]) -> otel.Context:
-    """The context that a message came with, and nothing of this thread's own."""
-    try:
-        return propagate.extract(fields, otel.Context())
-    except Exception as error:  # noqa: BLE001 - a propagator of the project must not fail the task
-        logger.debug("a trace header was passed over: %r", error)
-        return otel.Context()
-
-
-def _span_context(fields: dict[str, str]) -> trace.SpanContext:
-    if not fields.get("traceparent"):
-        return trace.INVALID_SPAN_CONTEXT
-    return trace.get_current_span(_w3c.extract(fields, otel.Context())).get_span_context()
 
 
 def _failed(span: Any, error: BaseException) -> None:
