@@ -23,6 +23,7 @@ from django_taskq.core.outcome import Outcome
 from django_taskq.core.states import State
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import TaskResult
+from django_taskq.setbacks import Setbacks
 
 logger = logging.getLogger(__name__)
 
@@ -48,21 +49,18 @@ class Recorder:
         self._writer = Writer(router.db_for_write(TaskResult))
         self._size = 100  # outcomes of the next batch
         self._trim_at = 0.0  # monotonic seconds
-        self._complaint: type[Exception] | None = None  # what was logged last, until recording goes on
+        self._setbacks = Setbacks(logger, "recorder", first=FIRST_BACKOFF, last=LAST_BACKOFF)
 
     def run(self, stop: threading.Event) -> None:
         """Records until `stop` is set. While Redis or the database is away it tries again, for ever."""
-        pause, failures = BUSY_PAUSE, 0
+        pause = BUSY_PAUSE
         while not stop.is_set():
             try:
                 recorded = self.run_once()
             except Exception as error:  # noqa: BLE001 - whatever it is, outcomes must go on being recorded
-                failures += 1
-                pause = self._failed(error, failures)
+                pause = self._failed(error)
             else:
-                if failures:
-                    logger.info("recorder: recording again after %d failed attempts", failures)
-                failures, self._complaint = 0, None
+                self._setbacks.over()
                 pause = self._pause(recorded, pause)
             if pause:
                 stop.wait(pause)
@@ -113,8 +111,8 @@ class Recorder:
             return 0.0 if recorded >= self._size // 2 else BUSY_PAUSE
         return min(IDLE_PAUSE, max(BUSY_PAUSE, before * 1.3))
 
-    def _failed(self, error: Exception, failures: int) -> float:
-        """Says what is wrong, once until it is something else, and returns the seconds until the next attempt.
+    def _failed(self, error: Exception) -> float:
+        """Seconds until the next attempt.
 
         Meanwhile the lease runs out: a recorder that does reach the database may take over. The next batch is smaller,
         in case it was its size that the database could not take in time.
@@ -122,13 +120,8 @@ class Recorder:
         if isinstance(error, DatabaseAway):
             self._writer.disconnect()
             self._size = max(1, self._size // 2)
-        if isinstance(error, DatabaseAway | TaskqError):
-            if type(error) is not self._complaint:
-                self._complaint = type(error)
-                logger.warning("recorder: outcomes wait in Redis, trying again until they are recorded: %s", error)
-        elif failures & (failures - 1) == 0:  # a fault of our own: at the 1st, 2nd, 4th, 8th time
-            logger.error("recorder: attempt %d failed, trying again", failures, exc_info=error)
-        return min(LAST_BACKOFF, FIRST_BACKOFF * float(1 << min(failures - 1, 10)))
+        away = isinstance(error, DatabaseAway | TaskqError)
+        return self._setbacks.met(error, "outcomes wait in Redis until they are recorded" if away else "")
 
     def _malformed(self, entry: str) -> Outcome:
         """A dead letter for an outcome that cannot be read: how the task ended is not known, and a person must look."""

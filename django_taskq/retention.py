@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from django_taskq.conf import Settings, get_settings
 from django_taskq.models import DeadTask, TaskResult
+from django_taskq.setbacks import Setbacks
 
 logger = logging.getLogger(__name__)
 
@@ -75,18 +76,20 @@ def _delete(rows: Rows, limit: Callable[[], int] | None) -> Iterator[int]:
 class Pruner:
     """Prunes every minute."""
 
+    def __init__(self) -> None:
+        self._setbacks = Setbacks(logger, "pruner", first=EVERY, last=LAST_BACKOFF)
+
     def run(self, stop: threading.Event) -> None:
-        """Prunes until `stop` is set; an error is said once and costs nothing but time."""
-        pause, failures = EVERY / 4, 0
+        """Prunes until `stop` is set; an error costs nothing but time."""
+        pause = EVERY / 4
         while not stop.wait(pause):
             try:
                 self.run_once(stop)
             except Exception as error:  # noqa: BLE001 - the next round may succeed
-                failures += 1
-                pause = min(LAST_BACKOFF, EVERY * 2 ** min(failures - 1, 6))
-                self._failed(error, failures)
+                pause = self._failed(error)
             else:
-                pause, failures = EVERY, 0
+                self._setbacks.over()
+                pause = EVERY
         connections[router.db_for_write(TaskResult)].close()
 
     def run_once(self, stop: threading.Event | None = None) -> dict[str, int]:
@@ -106,11 +109,8 @@ class Pruner:
             logger.info("pruner: deleted %(TaskResult)d results and %(DeadTask)d dead letters", deleted)
         return deleted
 
-    def _failed(self, error: Exception, failures: int) -> None:
+    def _failed(self, error: Exception) -> float:
+        """Seconds until the next round."""
         connections[router.db_for_write(TaskResult)].close()
-        if failures > 1:
-            return
-        if isinstance(error, OperationalError | InterfaceError):
-            logger.warning("pruner: the database is away, trying again: %s", error)
-        else:
-            logger.error("pruner: a round failed, trying again", exc_info=error)
+        away = isinstance(error, OperationalError | InterfaceError)
+        return self._setbacks.met(error, "no old rows are deleted while the database is away" if away else "")

@@ -17,6 +17,7 @@ from django_taskq.periodic.firing import fire_due, settled
 from django_taskq.periodic.sync import CONFIRM, rows, synchronise
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.registry import lookup
+from django_taskq.setbacks import Setbacks
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -36,18 +37,18 @@ class Scheduler:
     def __init__(self, broker: Broker) -> None:
         self._broker, self._ticks = broker, Ticks(broker)
         self._synchronised = float("-inf")  # monotonic seconds
+        self._setbacks = Setbacks(logger, "scheduler", first=FIRST_BACKOFF, last=LAST_BACKOFF)
         self._said: dict[str, str] = {}  # by periodic task: what is wrong with it, said once
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. While Redis or the database is away it tries again, for ever."""
-        pause, failures = 0.0, 0
+        pause = 0.0
         while not stop.wait(pause):
             try:
-                pause, failures = self.run_once(), 0
+                pause = self.run_once()
+                self._setbacks.over()
             except Exception as error:  # noqa: BLE001 - the next round may succeed
-                failures += 1
-                pause = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(failures - 1, 6))
-                self._failed(error, failures)
+                pause = self._failed(error)
         self.close()
 
     def run_once(self) -> float:
@@ -106,13 +107,12 @@ class Scheduler:
             self._said[row.name] = kind or problem
             logger.error("periodic task %s: %s", row.name, problem)
 
-    def _failed(self, error: Exception, failures: int) -> None:
+    def _failed(self, error: Exception) -> float:
+        """Seconds until the next round."""
         self.close()
-        if failures > 1:
-            return
+        meaning = ""
         if isinstance(error, OperationalError | InterfaceError):
-            logger.warning("scheduler: the database is away, trying again: %s", error)
+            meaning = "no periodic task is sent while the database is away"
         elif isinstance(error, BrokerUnavailable):
-            logger.warning("scheduler: Redis is away, trying again: %s", error)
-        else:
-            logger.error("scheduler: a round failed, trying again", exc_info=error)
+            meaning = "no periodic task is sent while Redis is away"
+        return self._setbacks.met(error, meaning)

@@ -17,6 +17,7 @@ from django_taskq.broker.connection import readable
 from django_taskq.broker.outbox import nudges
 from django_taskq.exceptions import TaskqError
 from django_taskq.relay import Relay
+from django_taskq.setbacks import Setbacks
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
@@ -39,22 +40,21 @@ class RelayService:
         self._relay = Relay(broker, database)
         self._listener: Listener | None = None
         self._renew_at = 0.0  # monotonic seconds
-        self._complaint: type[Exception] | None = None  # what was logged last, until a look succeeds
+        self._setbacks = Setbacks(logger, "relay", first=FIRST_BACKOFF, last=LAST_BACKOFF)
 
     def run(self, stop: threading.Event) -> None:
         """Looks until `stop` is set; while Redis or the database is away it tries again, for ever."""
         with _readable_when(stop) as stopped:
             self._await_use(stop)
-            failures = 0
             while not stop.is_set():
                 try:
                     self._look(stop, stopped)
                 except Exception as error:  # noqa: BLE001 - whatever it is, entries must go on being sent
-                    failures += 1
-                    stop.wait(self._failed(error, failures))
+                    stop.wait(self._failed(error))
                 else:
-                    failures, self._complaint = 0, None
-        self._end()
+                    self._setbacks.over()
+        self._stop_listening()
+        self._relay.close()
 
     def _look(self, stop: threading.Event, stopped: int) -> None:
         """Sends what there is, then waits for more."""
@@ -97,21 +97,12 @@ class RelayService:
             if not in_use:
                 stop.wait(UNUSED)
 
-    def _failed(self, error: Exception, failures: int) -> float:
-        """Says what is wrong, once until it is something else, and returns the seconds until the next look."""
+    def _failed(self, error: Exception) -> float:
+        """Seconds until the next look."""
         self._stop_listening()
         connections[self._database].close()
-        if isinstance(error, Error | TaskqError):
-            if type(error) is not self._complaint:
-                self._complaint = type(error)
-                logger.warning("relay: nothing leaves the outbox of %r, trying again: %s", self._database, error)
-        elif failures & (failures - 1) == 0:  # a fault of our own: at the 1st, 2nd, 4th, 8th time
-            logger.error("relay: look %d failed, trying again", failures, exc_info=error)
-        return min(LAST_BACKOFF, FIRST_BACKOFF * float(1 << min(failures - 1, 10)))
-
-    def _end(self) -> None:
-        self._stop_listening()
-        self._relay.close()
+        away = isinstance(error, Error | TaskqError)
+        return self._setbacks.met(error, f"nothing leaves the outbox of {self._database!r}" if away else "")
 
 
 @contextlib.contextmanager

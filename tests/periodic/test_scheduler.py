@@ -311,7 +311,7 @@ def test_it_goes_on_when_redis_and_the_database_come_back(
     monkeypatch.setattr(PeriodicTask.objects, "using", using)
     thread = threading.Thread(target=Scheduler(broker).run, args=(stop,), daemon=True)
     thread.start()
-    wait_for(lambda: "scheduler: the database is away" in caplog.text)
+    wait_for(lambda: "scheduler: no periodic task is sent while the database is away" in caplog.text)
     redis_server.stop()
     away.clear()
     time.sleep(0.1)

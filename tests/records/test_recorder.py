@@ -190,7 +190,7 @@ def test_it_goes_on_after_the_database_was_away(
     wait_for(lambda: TaskResult.objects.count() == 30, 15)
     wait_for(lambda: broker.recorder_lag() == 0, 5)
     assert caplog.text.count("trying again") == 1
-    assert "recording again" in caplog.text
+    assert "recorder: it works again" in caplog.text
 
 
 def test_it_goes_on_after_redis_was_away(
