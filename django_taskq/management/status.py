@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from django_taskq.broker.gates import BreakerState
 from django_taskq.broker.inspector import Inspector, QueueState, WorkerState
@@ -41,8 +41,8 @@ def look(broker: Broker) -> Seen:
 
 
 def _backlogs() -> list[Backlog]:
-    """None where the database is away: what is in Redis can be told all the same."""
+    """Nothing where the database is away: what is in Redis can be told all the same."""
     try:
         return backlogs()
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         return []

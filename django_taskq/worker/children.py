@@ -51,6 +51,11 @@ class Child(ABC):
         theirs.close()
 
     @property
+    @abstractmethod
+    def name(self) -> str:
+        """How the log calls it."""
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid or 0
@@ -66,7 +71,7 @@ class Child(ABC):
             self.run(pipe)
             code = 0
         except Exception:
-            logger.exception("a child of the worker ends with an error")
+            logger.exception("%s ends with an error", self.name)
         finally:
             # Threads that are stuck, or that tasks left behind, must not keep the process.
             logging.shutdown()
@@ -139,6 +144,11 @@ class TaskChild(Child):
             logger.info("worker %s makes way for a new one: %s", self.worker, rest[0], extra=self.about)
 
     @property
+    def name(self) -> str:
+        """As Child.name."""
+        return f"worker {self.worker}"
+
+    @property
     def about(self) -> dict[str, object]:
         """What log records say of it."""
         return {"worker": self.worker}
@@ -160,6 +170,11 @@ class MaintenanceChild(Child):
     def __init__(self, broker: Broker, options: WorkerOptions, inherited: Iterable[Inherited], owner: str) -> None:
         self.owner = owner
         super().__init__(broker, options, inherited)
+
+    @property
+    def name(self) -> str:
+        """As Child.name."""
+        return "the maintenance process"
 
     def run(self, pipe: Connection) -> None:
         """The maintenance process."""

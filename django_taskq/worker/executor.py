@@ -61,8 +61,7 @@ class Executor:
                 return batches.prepare_batch(self, delivery)
             return prepared(self, delivery)
         except BaseException as fault:  # noqa: BLE001
-            entry = delivery.location.decode("utf-8", "replace")
-            sealing.log_fault(logger, delivery, fault, f"entry {entry} cannot be run")
+            sealing.log_fault(logger, delivery, fault, "it cannot be run")
             return self.broken(delivery, fault)
 
     def concluded(self, work: Work, result: Any, error: BaseException | None) -> Settlement | list[Settlement]:
@@ -73,8 +72,7 @@ class Executor:
             settlement = self.succeeded(work, result) if error is None else self.failed(work, error)
             return settlement if work.task.circuit_breaker is None else broken.told(settlement, work, error)
         except BaseException as fault:  # noqa: BLE001
-            text = f"{work.task.name} {work.context.id}: its end cannot be described"
-            sealing.log_fault(logger, work.delivery, fault, text, extra=about(self, work))
+            sealing.log_fault(logger, work.delivery, fault, "its end cannot be described", extra=about(self, work))
             return self.broken(work.delivery, fault)
 
     def succeeded(self, work: Work, result: Any) -> Settlement:

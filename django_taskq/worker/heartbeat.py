@@ -43,11 +43,11 @@ class Heartbeat:
             replies = self._workers.beat(beats)
         except TaskqError as error:
             if not self.away:
-                logger.warning("heartbeat: %s", error)
+                logger.warning("heartbeat: Redis takes no beats of this worker, trying again: %s", error)
             self.away = True
             return {}
         if self.away:
-            logger.info("heartbeat: Redis is back")
+            logger.info("heartbeat: Redis takes beats again")
         self.away = False
         if any(requests is not None for requests in replies.values()):
             self._beaten = time.monotonic()

@@ -147,8 +147,7 @@ class AsyncRun:
         except GeneratorExit:  # a task's own task raised it: asyncio closes all that waits for that one, this too
             pass
         except BaseException as fault:  # noqa: BLE001
-            entry = self.delivery.location.decode()
-            log_fault(logger, self.delivery, fault, f"entry {entry}: a fault of the worker itself")
+            log_fault(logger, self.delivery, fault, "a fault of the worker itself")
             self.pool.settle(self.pool.executor.broken(self.delivery, fault))
         finally:
             notes.clear(self.number)

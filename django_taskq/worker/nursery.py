@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from django_taskq.broker import Broker
     from django_taskq.worker.graves import Graves
+    from django_taskq.worker.notes import Note
     from django_taskq.worker.options import WorkerOptions
     from django_taskq.worker.tally import Increments
 
@@ -104,8 +105,9 @@ class Nursery:
         notes = child.notes.read()
         self._graves.add(child, notes)
         if not child.ended and child.state != "killed":
-            text = "worker %s died (%s) with %d tasks running"
-            logger.error(text, child.worker, cause_of(code), len(notes), extra=child.about)
+            running = f", entries {_entries_of(notes)}" if notes else ""
+            text = "worker %s died (%s) with %d tasks running%s"
+            logger.error(text, child.worker, cause_of(code), len(notes), running, extra=child.about)
             self._task_restarts.died(child.started)
         self.finished += child.idle or child.last
         child.close()
@@ -118,9 +120,8 @@ class Nursery:
                 continue
             over = [note for note in child.notes.read() if note.hard_deadline and now >= note.hard_deadline]
             if over:
-                locations = ", ".join(note.location.decode("utf-8", "replace") for note in over[:5])
-                text = "worker %s is killed: hard time limit of %d task(s), at %s"
-                logger.error(text, child.worker, len(over), locations, extra=child.about)
+                text = "worker %s is killed: hard time limit of %d task(s), entries %s"
+                logger.error(text, child.worker, len(over), _entries_of(over), extra=child.about)
                 child.state, child.over_limit = "killed", over
                 child.kill()
             elif late or (child.kill_at is not None and now > child.kill_at):
@@ -139,3 +140,8 @@ class Nursery:
             logger.error("the maintenance process is killed: it did not end in time")
             maintenance.kill()
             maintenance.process.join()
+
+
+def _entries_of(notes: Sequence[Note]) -> str:
+    """Where the log of a worker that knows the messages says more: the first five."""
+    return ", ".join(note.location.decode("utf-8", "replace") for note in notes[:5])

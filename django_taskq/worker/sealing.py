@@ -16,6 +16,7 @@ from django_taskq.exceptions import KeyMissing, TaskqError, Undecryptable, Unsea
 from django_taskq.sealed import MARK, opened_call, seal_call, seal_history
 from django_taskq.worker.batches import deliveries_of
 from django_taskq.worker.failure import describe, line_of
+from django_taskq.worker.telling import name_of
 from django_taskq.worker.unknown import key_missing
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ def hides(delivery: Delivery) -> bool:
 
 
 def log_fault(logger: logging.Logger, delivery: Delivery, fault: BaseException, text: str, **more: Any) -> None:
-    """The text with the fault's traceback, or of a sealed call with its class only."""
+    """Which delivery, the text, and the fault's traceback; of a sealed call its class only."""
+    name = name_of(delivery)
     if hides(delivery):
-        logger.error("%s: %s", text, line_of(describe(fault), hidden=True), **more)
+        logger.error("%s: %s: %s", name, text, line_of(describe(fault), hidden=True), **more)
     else:
-        logger.error("%s", text, exc_info=fault, **more)
+        logger.error("%s: %s", name, text, exc_info=fault, **more)

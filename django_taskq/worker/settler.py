@@ -21,7 +21,9 @@ from django_taskq.broker.errors import code_of, typed
 from django_taskq.exceptions import BrokerUnavailable, TaskqError
 from django_taskq.worker.database import close_stale_connections
 from django_taskq.worker.held import Held
+from django_taskq.worker.sealing import log_fault
 from django_taskq.worker.tally import Tally
+from django_taskq.worker.telling import name_of
 from django_taskq.worker.unsettled import as_refused
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class Settler:
         if len(batch) > 1:
             self._flush(batch[: len(batch) // 2])
             return batch[len(batch) // 2 :]
-        logger.error("entry %s cannot be settled as it is", batch[0].delivery.location.decode(), exc_info=fault)
+        log_fault(logger, batch[0].delivery, fault, "it cannot be settled as it is, and becomes a dead letter")
         culprit = as_refused(batch[0], fault, self._deliveries.keys)
         return [] if culprit is None else [culprit]
 
@@ -150,9 +152,7 @@ class Settler:
                 [each for position, each in enumerate(settlements) if position not in codes] if codes else settlements
             )
         for settlement in self._not_standing(lost) if repeated else lost:
-            logger.warning(
-                "entry %s was no longer this worker's: its outcome is void", settlement.delivery.location.decode()
-            )
+            logger.warning("%s was no longer this worker's: its outcome is void", name_of(settlement.delivery))
         return again
 
     def _not_standing(self, lost: Sequence[Settlement]) -> list[Settlement]:
@@ -180,7 +180,7 @@ class Settler:
         try:
             settlement.then()
         except BaseException:  # SystemExit of a receiver passes through send_robust
-            logger.exception("telling of a settled task failed")
+            logger.exception("%s is settled, but telling of it failed", name_of(settlement.delivery))
         close_stale_connections()
 
     def _refused(self, settlements: list[Settlement], problem: TaskqError) -> list[Settlement]:
@@ -191,8 +191,7 @@ class Settler:
         culprit = as_refused(settlements[0], problem, self._deliveries.keys)
         if culprit is None:
             # It stays pending here, and is not forgotten: what Redis refuses now it may take later.
-            location = settlements[0].delivery.location.decode("utf-8", "replace")
-            raise BrokerUnavailable(f"entry {location} cannot be settled: {problem}")
+            raise BrokerUnavailable(f"{name_of(settlements[0].delivery)} cannot be settled: {problem}")
         return [culprit]
 
     def _disconnect(self) -> None:

@@ -58,7 +58,7 @@ class Slot:
             try:
                 self._run(delivery)
             except BaseException as fault:  # noqa: BLE001
-                log_fault(logger, delivery, fault, f"entry {delivery.location.decode()}: a fault of the worker itself")
+                log_fault(logger, delivery, fault, "a fault of the worker itself")
                 self.pool.notes.clear(self.number)
                 self.pool.settle(self.pool.executor.broken(delivery, fault))
                 self.work, self.busy = None, False

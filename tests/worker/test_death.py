@@ -100,7 +100,7 @@ def test_what_a_killed_process_held_runs_again_at_once(start: StartWorker, ledge
     assert [losses_of(handle) for handle in waiting] == [0] * 10
     assert_each_ended_once([*started, asynchronous, *waiting])
     assert [attempts_of(handle) for handle in started] == [1, 1]
-    assert "died (SIGKILL) with 3 tasks running" in process.output()
+    assert "died (SIGKILL) with 3 tasks running, entries " in process.output()
     assert len(process.children()) == 2
     assert len(process.ids) == 1
     assert process.ids != [id]

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from django_taskq.broker.delivery import Delivery, Settlement
+from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Attempt, Message
 from django_taskq.core.outcome import Outcome
 from django_taskq.exceptions import Retry, TaskCancelled, TaskTimeout
 from django_taskq.signals import task_started
+from django_taskq.worker.batches import Batch
 from django_taskq.worker.executor import Executor
 from django_taskq.worker.tally import Tally
+from django_taskq.worker.telling import name_of
 from django_taskq.worker.work import Work
 from tests.worker import tasks
-from tests.worker.inside import delivery_of, kind_of, new_executor, outcome_in
+from tests.worker.inside import delivery_of, delivery_with, kind_of, new_executor, outcome_in
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import SettingsWrapper
@@ -144,7 +147,9 @@ def test_whatever_a_task_returns_it_has_succeeded(executor: Executor, kind: str)
     assert (outcome.result is None) == bool(outcome.result_error)
 
 
-def test_an_end_that_cannot_be_described_is_a_dead_letter(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_that_cannot_be_described_is_a_dead_letter_and_the_log_names_the_task(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("a fault of the worker itself")
 
@@ -152,6 +157,17 @@ def test_an_end_that_cannot_be_described_is_a_dead_letter(executor: Executor, mo
     monkeypatch.setattr("django_taskq.worker.executor.succeeded_outcome", broken)
     outcome = outcome_in(executor.concluded(work, 1, None))
     assert (outcome.status, outcome.error_message) == ("failed", "a fault of the worker itself")
+    assert f"{tasks.works.name} {work.context.id} (entry " in caplog.text
+
+
+def test_the_log_names_a_delivery_by_task_id_and_entry_as_far_as_they_can_be_read() -> None:
+    first, second = delivery_of(tasks.works, "x", 1), delivery_of(tasks.works, "x", 2)
+    id, entry = id_to_str(first.fields[1]), first.location.decode()
+    assert name_of(first) == f"{tasks.works.name} {id} (entry {entry})"
+    batch = Batch([first, second], 0.0, print, lambda: None)
+    assert name_of(batch) == f"{tasks.works.name} {id} (entry {entry}) and 1 more calls of its batch"
+    broken = delivery_with(["no", "message"])
+    assert name_of(broken) == f"unreadable message (entry {broken.location.decode()})"
 
 
 @pytest.mark.parametrize(
