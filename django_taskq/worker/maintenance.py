@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("django_taskq.worker")
 
 NICENESS = 10  # tasks come first: rows may be late, and where nobody works there is time to catch up
+AGAIN = 1.0  # seconds until a sweep that has ended with an error is run again
 LAST_RECORDS = 10.0  # seconds it may take at the end to record what is left
 
 
@@ -36,7 +37,7 @@ class Service(Protocol):
     """A sweep that ends soon after `stop` is set."""
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set; errors are its own affair."""
+        """Until `stop` is set. It bears errors of Redis and the database itself; after another one it is run again."""
 
 
 class Maintenance:
@@ -64,14 +65,12 @@ class Maintenance:
 
     def run(self) -> None:
         """Serves until the end."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # the supervisor says when: outcomes come until the last task ends
+        for number in (signal.SIGINT, signal.SIGTERM):  # the supervisor says when: the last task must end before
+            signal.signal(number, signal.SIG_IGN)
         os.nice(NICENESS)
         stop = threading.Event()
         threads = [
-            threading.Thread(target=service.run, args=(stop,), name=f"taskq-{name}", daemon=True)
+            threading.Thread(target=keep, args=(name, service, stop), name=f"taskq-{name}", daemon=True)
             for name, service in self.services.items()
         ]
         for thread in threads:
@@ -108,3 +107,13 @@ class Maintenance:
             logger.warning("maintenance ends with outcomes still to be recorded: %s", error)
         finally:
             self._recorder.close()
+
+
+def keep(name: str, service: Service, stop: threading.Event) -> None:
+    """Runs a sweep until `stop` is set. Its thread must not end before: nobody would notice at once."""
+    while not stop.is_set():
+        try:
+            service.run(stop)
+        except BaseException:  # a receiver of a signal may raise SystemExit, of which threads end without a word
+            logger.exception("maintenance: %s has ended with an error and starts again in %.0f s", name, AGAIN)
+            stop.wait(AGAIN)

@@ -114,10 +114,8 @@ def _readable_when(stop: threading.Event) -> Iterator[int]:
         stop.wait()
         os.close(writing)
 
-    thread = threading.Thread(target=pass_on, name="taskq-relay-stop", daemon=True)
-    thread.start()
+    threading.Thread(target=pass_on, name="taskq-relay-stop", daemon=True).start()
     try:
         yield reading
     finally:
-        thread.join()
         os.close(reading)
