@@ -10,13 +10,9 @@ from __future__ import annotations
 import logging
 
 import msgspec
-
-try:
-    from opentelemetry import context as otel
-    from opentelemetry import propagate, trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as error:
-    raise ImportError(f"{error}. Install django-taskq-redis[otel].") from error
+from opentelemetry import context as otel
+from opentelemetry import propagate, trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 logger = logging.getLogger(__name__)
 
