@@ -18,12 +18,12 @@ from django_taskq.exceptions import TaskCancelled, TaskTimeout
 from django_taskq.middleware import call_chain
 from django_taskq.model_references import fill
 from django_taskq.worker.notes import Notes
+from django_taskq.worker.places import RunningPlace
 from django_taskq.worker.pools import Mean, Settle, call_task
 from django_taskq.worker.sealing import log_fault
 from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
-    from django_taskq.core.progress import Progress
     from django_taskq.worker.executor import Executor
 
 logger = logging.getLogger("django_taskq.worker")
@@ -38,7 +38,7 @@ class LoopPool:
         self.size, self.executor, self.notes, self.settle, self.room = size, executor, notes, settle, room
         self.low = 0
         self.durations = Mean()
-        self.stuck = 0  # runs whose task was taken away
+        self.took_away = False  # whether the task of any run was taken away
         self._ready: deque[Delivery] = deque()
         self._numbers = list(range(first_note, first_note + size))
         self._running: dict[asyncio.Task[None], AsyncRun] = {}
@@ -52,7 +52,9 @@ class LoopPool:
     @property
     def busy(self) -> int:
         """How many run, without those whose task was taken away."""
-        return len(self._running) - self.stuck
+        if not self.took_away:
+            return len(self._running)
+        return sum(not run.abandoned for run in list(self._running.values()))
 
     def waiting(self) -> int:
         """Deliveries that have not started."""
@@ -104,7 +106,6 @@ class LoopPool:
     def _ended(self, task: asyncio.Task[None]) -> None:
         run = self._running.pop(task)
         self._numbers.append(run.number)
-        self.stuck -= run.abandoned
         if self._ready:
             self._start()
         if not self.room.is_set() and len(self._ready) <= self.low:
@@ -126,7 +127,7 @@ class LoopPool:
         self._used_database = time.monotonic()
 
 
-class AsyncRun:
+class AsyncRun(RunningPlace["LoopPool"]):
     """One async task on the loop."""
 
     __slots__ = ("abandoned", "delivery", "interruption", "number", "pool", "task", "work")
@@ -184,17 +185,6 @@ class AsyncRun:
             pool.durations.add(time.monotonic() - work.started)
         pool.settle(executor.concluded(work, result, error))
 
-    @property
-    def worker(self) -> str:
-        """As Place.worker."""
-        return self.pool.executor.worker
-
-    def report(self, context: TaskContext, progress: Progress) -> None:
-        """As Place.report."""
-        work = self.work
-        if work is not None and work.context is context:
-            self.pool.notes.report(self.number, progress)
-
     def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
         """Cancels the coroutine, once; on the loop's thread."""
         if self.work is not work or self.interruption is not None or self.task is None:
@@ -206,8 +196,7 @@ class AsyncRun:
         """As Slot.abandon; decided on the caller's thread, because the loop may be what is stuck."""
         if self.work is not work or self.abandoned:
             return False
-        self.abandoned = True
-        self.pool.stuck += 1
+        self.abandoned = self.pool.took_away = True
         return True
 
 

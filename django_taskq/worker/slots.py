@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 
 from django_taskq.broker.delivery import Delivery, Settlement
 from django_taskq.exceptions import TaskCancelled, TaskTimeout
+from django_taskq.worker.places import RunningPlace
 from django_taskq.worker.sealing import log_fault
 from django_taskq.worker.work import Work
 
 if TYPE_CHECKING:
-    from django_taskq.context import TaskContext
-    from django_taskq.core.progress import Progress
     from django_taskq.worker.pools import ThreadPool
 
 logger = logging.getLogger("django_taskq.worker")
@@ -36,7 +35,7 @@ class _Swept(BaseException):
 _SWEPT = ctypes.py_object(_Swept)
 
 
-class Slot:
+class Slot(RunningPlace["ThreadPool"]):
     """A thread and what it is running. `work` is None between tasks."""
 
     def __init__(self, pool: ThreadPool, number: int) -> None:
@@ -106,17 +105,6 @@ class Slot:
         if work.__class__ is Work:  # how long a batch takes says nothing of the next task
             self.pool.measure(time.monotonic() - work.started)
         return settlement
-
-    @property
-    def worker(self) -> str:
-        """As Place.worker."""
-        return self.pool.executor.worker
-
-    def report(self, context: TaskContext, progress: Progress) -> None:
-        """As Place.report."""
-        work = self.work
-        if work is not None and work.context is context:
-            self.pool.notes.report(self.number, progress)
 
     def interrupt(self, work: Work, exception: type[TaskTimeout | TaskCancelled]) -> bool:
         """Raises `exception` in the thread, if it still runs `work` and was not interrupted before."""

@@ -116,6 +116,21 @@ def test_what_is_put_on_the_loop_starts_whatever_the_loop_is_doing() -> None:
     wait_for(lambda: (pool.busy, pool.waiting()) == (0, 0))
 
 
+def test_a_coroutine_whose_task_is_taken_away_as_it_ends_leaves_its_place_free() -> None:
+    desk = Desk()
+    pool = LoopPool(1, new_executor(), Notes(1), 0, desk.put, threading.Event())
+    pool.put(delivery_of(tasks.notes_number_async, 1, 0.2))
+    wait_for(lambda: bool(pool.running()))
+    [(run, work)] = pool.running()
+    desk.wait(1)
+    wait_for(lambda: not pool.busy)
+    run.work = work  # as the thread that looks after time limits had seen it a moment before
+    assert run.abandon(work)
+    assert pool.busy == 0
+    pool.put(delivery_of(tasks.notes_number_async, 2))
+    desk.wait(2)
+
+
 def test_a_fault_while_claiming_is_said_and_claiming_goes_on(
     broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
