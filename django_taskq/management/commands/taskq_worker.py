@@ -51,52 +51,37 @@ class Command(TaskqCommand):
         """The options of DEFAULTS in docs/configuration.md."""
         add = parser.add_argument
         add(
-            "--queues",
-            metavar="A,B",
+            "--queues", metavar="A,B",
             help="serve A before B, or A:6,B:3 by weight (default: all declared queues, in turn)",
-        )
+        )  # fmt: skip
         add("--processes", type=at_least(1), default=1, metavar="N", help="task processes (default: 1)")
         add(
-            "--threads",
-            type=at_least(1),
-            default=8,
-            metavar="N",
+            "--threads", type=at_least(1), default=8, metavar="N",
             help="threads for sync tasks in each process (default: 8)",
-        )
+        )  # fmt: skip
         add(
-            "--async-concurrency",
-            type=at_least(1),
-            default=200,
-            metavar="N",
+            "--async-concurrency", type=at_least(1), default=200, metavar="N",
             help="async tasks at once in each process (default: 200)",
-        )
+        )  # fmt: skip
         add("--burst", action="store_true", help="end when nothing is ready; what is scheduled later is not waited for")
         add("--max-tasks", type=at_least(1), metavar="N", help="replace a process after N tasks")
         add("--max-memory", type=at_least(1), metavar="MB", help="replace a process that uses more memory")
         add(
-            "--shutdown-timeout",
-            type=at_least(0),
-            default=25,
-            metavar="SECONDS",
+            "--shutdown-timeout", type=at_least(0), default=25, metavar="SECONDS",
             help="time for running tasks after SIGTERM (default: 25)",
-        )
+        )  # fmt: skip
         add(
-            "--metrics-port",
-            type=at_least(0, 65_535),
-            metavar="P",
+            "--metrics-port", type=at_least(0, 65_535), metavar="P",
             help="serve /metrics and /healthz on this port; 0: a free one (default: not at all)",
-        )
+        )  # fmt: skip
         add(
-            "--metrics-address",
-            default="127.0.0.1",
-            metavar="ADDRESS",
+            "--metrics-address", default="127.0.0.1", metavar="ADDRESS",
             help="where --metrics-port listens (default: 127.0.0.1)",
-        )
+        )  # fmt: skip
         add(
-            "--reload",
-            action=BooleanOptionalAction,
+            "--reload", action=BooleanOptionalAction,
             help="restart when the project's code changes (default: where DEBUG is on, on a terminal, without --burst)",
-        )
+        )  # fmt: skip
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Runs until SIGTERM or Ctrl-C; a second one hurries."""
@@ -106,27 +91,10 @@ class Command(TaskqCommand):
             sys.exit(run_reloading([sys.executable, *sys.argv]))
         import django_taskq.bench.tasks  # noqa: F401  (every worker runs what taskq_bench sends)
 
-        declared, mode = get_settings().queues, get_settings().mode
+        mode = get_settings().mode
         if mode != "broker":
             raise CommandError(f"TASKQ['MODE'] is {mode!r}: tasks stay in the process that sends them, for tests.")
-        try:
-            queues, weights = parse_queues(options["queues"] or ",".join(declared), declared)
-        except ValueError as error:
-            raise CommandError(f"--queues: {error}.") from error
-        worker = WorkerOptions(
-            queues=queues,
-            ordered=bool(options["queues"]),
-            weights=weights,
-            processes=options["processes"],
-            threads=options["threads"],
-            async_concurrency=options["async_concurrency"],
-            burst=options["burst"],
-            max_tasks=options["max_tasks"],
-            max_memory=options["max_memory"],
-            shutdown_timeout=float(options["shutdown_timeout"]),
-            max_outcomes=get_settings().max_outcomes,
-            metered=options["metrics_port"] is not None,
-        )
+        worker = _worker_options(options)
         exporter = self._exporter(options["metrics_address"], options["metrics_port"]) if worker.metered else None
         if worker.burst and outbox.in_use():
             self._empty_outboxes()
@@ -157,3 +125,18 @@ class Command(TaskqCommand):
         guard = "with a token" if token is not None else "to whoever can connect"
         logger.info("metrics and health at %s, port %d, %s", address, exporter.port, guard)
         return exporter
+
+
+def _worker_options(options: dict[str, Any]) -> WorkerOptions:
+    declared = get_settings().queues
+    try:
+        queues, weights = parse_queues(options["queues"] or ",".join(declared), declared)
+    except ValueError as error:
+        raise CommandError(f"--queues: {error}.") from error
+    return WorkerOptions(
+        queues, ordered=bool(options["queues"]), weights=weights, processes=options["processes"],
+        threads=options["threads"], async_concurrency=options["async_concurrency"], burst=options["burst"],
+        max_tasks=options["max_tasks"], max_memory=options["max_memory"],
+        shutdown_timeout=float(options["shutdown_timeout"]), max_outcomes=get_settings().max_outcomes,
+        metered=options["metrics_port"] is not None,
+    )  # fmt: skip
