@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management.base import CommandError
+from django.db import InterfaceError, OperationalError, connection
 
 from django_taskq.broker import Broker, get_broker
 from django_taskq.broker.inspector import Inspector
@@ -104,6 +105,19 @@ def test_redis_away_is_one_line(redis_server: RedisServer, settings: SettingsWra
     settings.TASKQ = {**settings.TASKQ, "BROKER": "redis://127.0.0.1:1/0"}
     with pytest.raises(CommandError, match=r"Redis at redis://127.0.0.1:1/0 cannot be reached"):
         run("taskq_status")
+
+
+@pytest.mark.parametrize("kind", [OperationalError, InterfaceError])
+def test_while_the_database_is_away_it_says_what_it_cannot_show(broker: Broker, kind: type[Exception]) -> None:
+    def refuse(*_: Any) -> Any:
+        raise kind("the database is away")
+
+    with connection.execute_wrapper(refuse):
+        result = run("taskq_status")
+        found = run("taskq_status", "--json").json
+    assert result.out.startswith("QUEUE")
+    assert "The database cannot be asked: periodic tasks and outboxes are not shown." in result.out
+    assert (found["periodic"], found["outboxes"]) == (None, [])
 
 
 @pytest.mark.parametrize("wrong", ["soon", "0", "-1", "nan"])

@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core.management.base import CommandError, CommandParser
 
 from django_taskq.broker import get_broker
+from django_taskq.broker.census import SILENT
 from django_taskq.broker.inspector import Inspector
 from django_taskq.conf import get_settings
 from django_taskq.management.command import TaskqCommand, at_least
@@ -19,8 +20,6 @@ from django_taskq.management.progress import Progress
 
 if TYPE_CHECKING:
     from django_taskq.broker import Broker
-
-STALE = 15.0  # seconds without a beat
 
 
 class Command(TaskqCommand):
@@ -88,7 +87,7 @@ def _workers(broker: Broker, queue: str) -> int:
     serving = [
         worker
         for worker in inspector.workers()
-        if queue in worker.queues and not worker.dead and now - (worker.beat or worker.started) < STALE
+        if queue in worker.queues and not worker.dead and now - (worker.beat or worker.started) < SILENT
     ]
     if not serving:
         raise CommandError(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BAR = 10  # characters
 ADVICE = 1.5  # seconds that it can be read
+AWAY = "The database cannot be asked: periodic tasks and outboxes are not shown."
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
@@ -110,7 +111,7 @@ def _running(task: RunningTask) -> dict[str, Any]:
 
 
 def as_text(seen: Seen) -> str:
-    """Four tables, and what is missing where one is empty."""
+    """Tables, and what is missing where one is empty."""
     now, lag, queues, workers, outboxes, periodic, paused, breakers = seen
     of_queues = table(
         ("QUEUE", "READY", "RUNNING", "SCHEDULED", "BLOCKED", "OLDEST", "NEXT DUE", ""),
@@ -147,7 +148,7 @@ def as_text(seen: Seen) -> str:
         right=(3, 4),
     )  # fmt: skip
     parts = [of_queues, of_workers or "No worker is registered: start one with `manage.py taskq_worker`.", of_tasks]
-    parts.append(periodic_table(periodic or [], dt.datetime.fromtimestamp(now, dt.UTC)))
+    parts.append(AWAY if periodic is None else periodic_table(periodic, dt.datetime.fromtimestamp(now, dt.UTC)))
     parts += [_unrecorded(lag, workers), *map(_unsent, outboxes)]
     parts += [_broken(now, breaker) for breaker in breakers if breaker.state != "closed"]
     if paused:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
+from django_taskq.broker.census import SILENT
 from django_taskq.broker.inspector import Progress, RunningTask, WorkerState
 from django_taskq.management.live.glimpse import Glimpse, Rate, Rates
 from django_taskq.management.table import span
@@ -61,9 +62,8 @@ def of_workers(now: Glimpse) -> Iterator[Row]:
     """One for each task process in the register."""
     for worker in now.seen.workers[:MOST]:
         age = None if worker.beat is None else max(0.0, now.seen.now - worker.beat)
-        style = (
-            "red" if worker.dead or (age is not None and age > 15) else "" if worker.state == "running" else "yellow"
-        )
+        silent = worker.dead or (age is not None and age > SILENT)
+        style = "red" if silent else "" if worker.state == "running" else "yellow"
         yield Row(
             worker.id,
             (
