@@ -100,7 +100,7 @@ class Cluster:
         except TaskqError as error:
             up = isinstance(error, BrokerRefused)
             if self._seen is not None or not self._fresh_until:
-                logger.warning("metrics: %s", error)  # once, not at every scrape
+                logger.warning("metrics: the queue's own are left out: %s", error)  # once, not at every scrape
         except Exception:
             logger.exception("metrics: Redis cannot be looked at")
         return None, up

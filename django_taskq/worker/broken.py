@@ -12,6 +12,7 @@ from django_taskq.core.activity import activity
 from django_taskq.exceptions import BreakerOpen, TaskqError
 from django_taskq.logs import fields_of
 from django_taskq.worker.attempts import note_start
+from django_taskq.worker.telling import name_of
 
 if TYPE_CHECKING:
     from django_taskq.breaker import Breaker
@@ -34,7 +35,7 @@ def told(settlement: Settlement, work: Work, error: BaseException | None) -> Set
         try:
             breaker.ask(verdict, token)
         except TaskqError as problem:
-            logger.warning("breaker %s does not know of an end: %s", breaker.name, problem)
+            logger.warning("breaker %s was not told how %s ended: %s", breaker.name, name_of(work.delivery), problem)
         if then is not None:
             then()
 

@@ -131,7 +131,7 @@ class TaskProcess:
         except (EOFError, OSError):
             self._orphaned = True
             logger.error(
-                "worker %s has lost its supervisor: it finishes what it runs and ends",
+                "worker %s has lost its supervisor: it finishes what it runs and ends, and must be started again",
                 self.worker,
                 extra={"worker": self.worker},
             )
