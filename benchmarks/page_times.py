@@ -109,7 +109,7 @@ def _scene() -> Iterator[None]:
         for number in range(TASKS):
             queue = queues[number]
             scene.past(minute, task=f"shop.task_{number:02}", queue=queue, succeeded=900, failed=3, enqueued=910)
-            scene.depth(queue, 20, minute)
+            scene.depth(20, queue, minutes_ago=minute)
     yield
     scene.close()
 

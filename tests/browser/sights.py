@@ -118,8 +118,8 @@ def history(scene: Scene) -> None:
         fields["all"] = msgspec.msgpack.encode(dict(total))
         flat = [part for pair in fields.items() for part in pair]
         scene.shard.redis("HSET", f"{scene.broker.keys.stats_prefix}{scene.minute - minute}", *flat)
-        scene.depth("default", int(30 + 25 * math.sin(minute / 9)), minute)
-        scene.depth("mail", max(0, int(60 * math.sin(minute / 14))), minute)
+        scene.depth(int(30 + 25 * math.sin(minute / 9)), "default", minutes_ago=minute)
+        scene.depth(max(0, int(60 * math.sin(minute / 14))), "mail", minutes_ago=minute)
 
 
 def live(scene: Scene, sights: Sights) -> None:

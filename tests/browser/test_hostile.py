@@ -43,7 +43,7 @@ def hurt(scene: Scene) -> list[str]:
     scene.fail_breaker(HOSTILE)
     Inspector(scene.broker).pause_task(HOSTILE)
     scene.past(1, task=HOSTILE, queue=QUEUE, succeeded=1, failed=2)
-    scene.depth(QUEUE, 3)
+    scene.depth(3, QUEUE)
     dead = DeadTask.objects.get()
     return [
         *empty_pages(), f"{QUEUES}{quote(QUEUE)}/change/", f"{QUEUES}default/change/?blocked=1",

@@ -94,8 +94,8 @@ class Scene:
         accepted = ("e:" + queue, counts.get("enqueued", 0))
         self.shard.redis("HSET", key, "all", packed, f"t:{queue}:{task}", packed, *accepted)
 
-    def depth(self, queue: str, ready: int, minutes_ago: int = 1) -> None:
-        Statistics(self.broker).sample(self.minute - minutes_ago, {queue: Depth(ready, 0)})
+    def depth(self, ready: int, *queues: str, minutes_ago: int = 1) -> None:
+        Statistics(self.broker).sample(self.minute - minutes_ago, {queue: Depth(ready, 0) for queue in queues})
 
     def close(self) -> None:
         for hand in self._hands:

@@ -61,8 +61,7 @@ def busy(scene: Scene, text: str = "", queues: int = 2) -> None:
     scene.silence(scene.worker(f"w{text}2", host=f"lost{text}"), 10)
     for minute in range(70):
         scene.past(minute, task=f"shop.{text}sends", succeeded=20, failed=5)
-        for number in range(queues):
-            scene.depth(f"default{number or ''}", 5, minutes_ago=minute)
+        scene.depth(5, *(f"default{number or ''}" for number in range(queues)), minutes_ago=minute)
 
 
 # --- who sees them --------------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def test_dead_letters_are_counted_no_further_than_needed(
 def test_charts_have_the_numbers_in_tables(admin: Client, scene: Scene) -> None:
     scene.past(2, task="shop.send", succeeded=7, failed=2)
     scene.past(3, task="shop.other", succeeded=11)
-    scene.depth("mail", 17, minutes_ago=2)
+    scene.depth(17, "mail", minutes_ago=2)
     for span in ("1h", "24h"):
         response = admin.get(OVERVIEW, {"span": span})
         charts = {chart.id: chart for chart in response.context["charts"]}

@@ -34,7 +34,7 @@ def test_a_row_says_how_a_queue_is_doing(admin: Client, scene: Scene) -> None:
     scene.shard.seed_scheduled(3, delay=600_000)
     for minute in range(6):
         scene.past(minute, enqueued=60, succeeded=120)
-    scene.depth("default", 55)
+    scene.depth(55, "default")
     found = row(admin)
     assert (found["ready"], found["running"], found["scheduled"], found["state"]) == ("1,000", "1", "3", "working")
     assert 60 <= int(found["entering"]) <= 72
