@@ -21,10 +21,12 @@ TASKQ_TEST_SERVER=redis-server runs everything on another server, DATABASE_URL o
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import hypothesis
 import pytest
 
 from tests import servers
@@ -34,6 +36,17 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
     from django_taskq.broker import Broker
+
+
+# A machine that does other things besides is slow at times, which says nothing about an example.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
+
+
+def pytest_configure() -> None:
+    """Where a shell has started the tests with `&`, all that they start would be deaf to Ctrl-C, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionfinish() -> None:

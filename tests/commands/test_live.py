@@ -215,7 +215,7 @@ def test_on_a_terminal_it_is_live(manage: Manage) -> None:
         shown += os.read(ours, 65_536)
         return b"Pause queue" in shown
 
-    wait_for(drawn, 20)
+    wait_for(drawn, 60)
     os.write(ours, b"q")
     while True:
         try:

@@ -74,7 +74,8 @@ def test_by_a_worker(taskq_worker):
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "PYTEST_"))}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:django", "-p", "no:cacheprovider", *arguments]
+    others = ["django", "cacheprovider", "anyio", "hypothesispytest", "schemathesis", "valkey", "xdist"]
+    command = [sys.executable, "-m", "pytest", "-q", *(f"-pno:{name}" for name in others), *arguments]
     return subprocess.run(
         [*command, "--rootdir", str(folder), str(folder)],
         cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,

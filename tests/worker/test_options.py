@@ -136,11 +136,11 @@ def test_reload_restarts_the_worker_when_a_file_of_the_project_changes(start: St
         wait=False,
     )
     broker = get_broker()
-    wait_for(lambda: broker.connections.execute("ZCARD", broker.keys.workers), 10)
+    wait_for(lambda: broker.connections.execute("ZCARD", broker.keys.workers), 30)
     assert run_by_name("reloaded") == b'"old"'
     module.write_text(APP.format(answer="new, after a change"))
     process.wait_for_output("reloadedapp/tasks.py changed: the worker starts again")
-    wait_for(lambda: process.output().count("worker starts") + process.output().count(" starts: ") >= 2, 10)
+    wait_for(lambda: process.output().count("worker starts") + process.output().count(" starts: ") >= 2, 30)
     assert run_by_name("reloaded") == b'"new, after a change"'
     assert process.terminate() == 0
     assert traces() == []

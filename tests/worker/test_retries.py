@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,9 +38,13 @@ def gaps(ledger: Ledger) -> list[float]:
     return [after - before for before, after in itertools.pairwise(times)]
 
 
-def test_a_failed_attempt_is_tried_again_after_its_backoff(ledger: Ledger) -> None:
-    assert tasks.fails.delay(ledger.path, 2).get(timeout=10) == 3
-    assert gaps(ledger) == [pytest.approx(0.1, abs=0.05), pytest.approx(0.3, abs=0.05)]
+def test_a_failed_attempt_is_tried_again_after_its_backoff(tmp_path: Path) -> None:
+    """The soonest of five: a busy machine makes attempts late, nothing makes them early."""
+    ledgers = [Ledger(tmp_path / str(number)) for number in range(5)]
+    for handle in [tasks.fails.delay(ledger.path, 2) for ledger in ledgers]:
+        assert handle.get(timeout=10) == 3
+    first, second = zip(*map(gaps, ledgers), strict=True)
+    assert (min(first), min(second)) == (pytest.approx(0.1, abs=0.05), pytest.approx(0.3, abs=0.05))
 
 
 def test_a_waiting_attempt_is_scheduled(ledger: Ledger) -> None:
