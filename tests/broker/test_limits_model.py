@@ -1,4 +1,5 @@
-"""Places of a concurrency limit against a model in plain Python: any transitions in any order, with deaths."""
+"""Places of a concurrency limit against a model in plain Python: any transitions in any order, with deaths, and with
+deployments that change how many places there are."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from django_taskq.broker import Broker, Submission
+from django_taskq.broker.declarations import Declarations
 from django_taskq.broker.delivery import Delivery
 from django_taskq.broker.gates import Gates
-from django_taskq.core.gates import concurrency_gate
+from django_taskq.core.gates import concurrency_gate, declared_numbers
 from tests.broker.helpers import Hand, Shard, id_of
 from tests.broker.test_limits import gated, nothing_is_held
 
@@ -39,6 +41,7 @@ class Places:
     held: dict[bytes, str] = field(default_factory=dict)  # id -> worker
     holders: dict[str, set[bytes]] = field(default_factory=lambda: {limit: set() for limit in PLACES})
     waiting: dict[str, list[bytes]] = field(default_factory=lambda: {limit: [] for limit in PLACES})
+    places: dict[str, int] = field(default_factory=lambda: dict(PLACES))
     planned: list[bytes] = field(default_factory=list)  # retries in the schedule
     order: list[bytes] = field(default_factory=list)  # entries of the lane as they came
 
@@ -52,7 +55,7 @@ class Places:
         while self.lane and len(taken) < most:
             id = self.lane.pop(0)
             limit = self.limit_of[id]
-            if id in self.holders[limit] or len(self.holders[limit]) < PLACES[limit]:
+            if id in self.holders[limit] or len(self.holders[limit]) < self.places[limit]:
                 self.holders[limit].add(id)
                 taken.append(id)
             else:
@@ -63,7 +66,10 @@ class Places:
     def end(self, id: bytes) -> None:
         limit = self.limit_of[id]
         self.holders[limit].discard(id)
-        while self.waiting[limit] and len(self.holders[limit]) < PLACES[limit]:
+        self.fill(limit)
+
+    def fill(self, limit: str) -> None:
+        while self.waiting[limit] and len(self.holders[limit]) < self.places[limit]:
             following = self.waiting[limit].pop(0)
             self.holders[limit].add(following)
             self.add(following)
@@ -85,6 +91,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.broker.connections.execute("FLUSHDB")
         self.shard, self.model = Shard(self.broker), Places()
+        self.declarations = Declarations(self.broker.connections, self.shard.keys)
+        self.most = dict(PLACES)  # as many as there are, or as held a place when there were more
         self.hands: list[Hand] = []
         self.hired = 0
         self.deliveries: dict[bytes, tuple[Hand, Delivery]] = {}
@@ -183,16 +191,27 @@ class Machine(RuleBasedStateMachine):
         self.model.order = [each for each in self.model.order if each != id]
         self.model.end(id)
 
+    @rule(places=st.integers(1, 4))
+    def deploy(self, places: int) -> None:
+        """A new worker declares another number, of all keys of the task; its first sweep lets as many go on."""
+        before = dict(self.model.places)
+        self.declarations.declare(declared_numbers("task:t", places, None, 1), 0.0)
+        self.model.places = dict.fromkeys(before, places)
+        Gates(self.broker.connections, self.shard.keys)._sweep("", 0, [limit.encode() for limit in before])
+        for limit in before:
+            self.model.fill(limit)
+            self.most[limit] = max(places, len(self.model.holders[limit]))
+
     @rule()
     def sweep(self) -> None:
         assert Gates(self.broker.connections, self.shard.keys).sweep(["default"]) == (0, 0)
 
     @invariant()
     def agrees(self) -> None:
-        for limit, places in PLACES.items():
+        for limit, most in self.most.items():
             holders = set(self.shard.hash(self.shard.keys.limit(limit)))
             assert holders == self.model.holders[limit]
-            assert len(holders) <= places
+            assert len(holders) <= most
             assert list(self.shard.zset(self.shard.keys.waiting(limit))) == self.model.waiting[limit]
         held = self.shard.hash(self.shard.keys.holds)
         assert {id: held[id].decode() for id in held} == {
