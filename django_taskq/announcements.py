@@ -6,11 +6,15 @@ The sender is the Task, or its name where this process does not know it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from django_taskq.core.ids import id_to_str
 from django_taskq.core.message import Message
 from django_taskq.registry import lookup
 from django_taskq.signals import task_cancelled, task_failed
+
+if TYPE_CHECKING:
+    from django_taskq.broker import Found
 
 
 def dead_letter(message: Message, queue: str, reason: str, error: BaseException | None = None) -> Callable[[], None]:
@@ -35,3 +39,13 @@ def cancelled(message: Message, queue: str, reason: str) -> Callable[[], None]:
         )  # fmt: skip
 
     return tell
+
+
+def of_cancel(reason: str = "cancelled") -> Callable[[Found], None] | None:
+    """What `Broker.cancel()` calls with each task that it ends as no worker holds it; None where nobody listens."""
+
+    def tell(found: Found) -> None:
+        if found.message is not None:
+            cancelled(found.message, found.queue, reason)()
+
+    return tell if task_cancelled.receivers else None

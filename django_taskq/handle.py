@@ -19,7 +19,6 @@ from django_taskq.core.states import ENDED, State
 from django_taskq.ending import result_of
 from django_taskq.exceptions import BrokerUnavailable, ResultTimeout, TaskNotFound
 from django_taskq.registry import lookup
-from django_taskq.signals import task_cancelled
 
 if TYPE_CHECKING:
     from django_taskq.broker import Found
@@ -91,7 +90,7 @@ class TaskHandle(msgspec.Struct, Generic[R_co], gc=False, eq=False):
 
     def cancel(self) -> bool | None:
         """True: it is cancelled. False: a worker holds it and was asked to stop it. None: it had ended before."""
-        then = _announce if task_cancelled.receivers else None
+        then = announcements.of_cancel()
         cancelled = get_broker().cancel([self._id], then=then)[0]
         if cancelled is None:
             self.refresh()
@@ -198,12 +197,6 @@ def get_task(id: str) -> TaskHandle[Any]:
         raise TaskNotFound(f"{error}.") from error
     handle.refresh()
     return handle
-
-
-def _announce(found: Found) -> None:
-    """A task that no worker held is cancelled."""
-    if found.message is not None:
-        announcements.cancelled(found.message, found.queue, "cancelled")()
 
 
 def _deadline(timeout: float | None) -> float | None:

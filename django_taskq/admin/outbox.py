@@ -19,6 +19,7 @@ from django_taskq import outbox
 from django_taskq.admin import display
 from django_taskq.admin.base import RecordAdmin
 from django_taskq.admin.search import as_id
+from django_taskq.announcements import of_cancel
 from django_taskq.conf import get_settings
 from django_taskq.core.message import Message
 from django_taskq.exceptions import TaskqError
@@ -147,12 +148,15 @@ class OutboxEntryAdmin(RecordAdmin):
     def cancel_selected(self, request: HttpRequest, queryset: QuerySet[OutboxEntry]) -> None:
         rows = list(queryset.order_by("pk")[: AT_A_TIME + 1])
         cancelled: list[OutboxEntry] = []
+        tell = of_cancel()
         try:
             for row in rows[:AT_A_TIME]:
-                key = row.pk
-                if outbox.cancel(outbox.Waiting(row, outbox.read(row))):
+                key, waiting = row.pk, outbox.Waiting(row, outbox.read(row))
+                if outbox.cancel(waiting):
                     row.pk = key
                     cancelled.append(row)
+                    if tell is not None:
+                        tell(waiting.found)
         except TaskqError as error:
             self.message_user(request, str(error), messages.ERROR)
         count = len(cancelled)

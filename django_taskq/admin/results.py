@@ -26,8 +26,8 @@ from django_taskq.admin.filters import (
 )
 from django_taskq.admin.page import ASKED
 from django_taskq.admin.search import as_id
-from django_taskq.broker import get_broker
 from django_taskq.exceptions import TaskqError
+from django_taskq.handle import TaskHandle
 from django_taskq.models import DeadTask, Ended, TaskResult
 
 LETTERS = 20  # dead letters of one task that its page leads to
@@ -169,7 +169,7 @@ class TaskResultAdmin(RecordAdmin):
 
     def _cancel(self, request: HttpRequest, row: TaskResult) -> tuple[int, str]:
         """Level and text of what there is to say."""
-        [cancelled] = get_broker().cancel([row.pk.bytes])
+        cancelled: bool | None = TaskHandle(row.pk.bytes).cancel()  # from the outbox, too
         if cancelled is None:
             return messages.WARNING, _("It had ended before: nothing was cancelled.")
         done = _("Cancelled.") if cancelled else ASKED

@@ -19,6 +19,7 @@ from django_taskq.admin.history import Rates, recent_hour
 from django_taskq.admin.links import task_urls
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again
+from django_taskq.announcements import of_cancel
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector, QueueState
 from django_taskq.broker.listing import Page, QueuedMessage
@@ -80,7 +81,8 @@ class WaitingPages(LiveAdmin):
         except ValueError:
             return HttpResponse(status=400)
         try:
-            ends = get_broker().cancel(ids, _("cancelled by %(user)s") % {"user": request.user})
+            reason = _("cancelled by %(user)s") % {"user": request.user}
+            ends = get_broker().cancel(ids, reason, of_cancel(reason))
         except TaskqError as error:
             self.message_user(request, str(error), messages.ERROR)
             ends = []

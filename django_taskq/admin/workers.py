@@ -17,6 +17,7 @@ from django_taskq.admin.links import task_urls
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again
 from django_taskq.admin.running import running_row
+from django_taskq.announcements import of_cancel
 from django_taskq.broker import get_broker
 from django_taskq.broker.inspector import Inspector
 from django_taskq.broker.worker_states import WorkerState
@@ -113,7 +114,8 @@ class WorkerAdmin(LiveAdmin):
         except ValueError:
             return HttpResponse(status=400)
         try:
-            [cancelled] = get_broker().cancel([id], _("cancelled by %(user)s") % {"user": request.user})
+            reason = _("cancelled by %(user)s") % {"user": request.user}
+            [cancelled] = get_broker().cancel([id], reason, of_cancel(reason))
         except TaskqError as error:
             self.message_user(request, str(error), messages.ERROR)
             return HttpResponseRedirect(self.link(Worker))

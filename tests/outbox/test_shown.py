@@ -18,6 +18,7 @@ from django_taskq.admin.shared import forget
 from django_taskq.broker import Broker
 from django_taskq.models import OutboxEntry
 from django_taskq.relay import Relay
+from django_taskq.signals import task_cancelled
 from tests.commands.conftest import run
 from tests.outbox.conftest import age
 from tests.outbox.tasks import add, note
@@ -130,9 +131,27 @@ def test_entries_are_cancelled(outbox_broker: Broker, relay: Relay, admin_client
     handles = [add.delay(number) for number in range(3)]
     refuse(handles[0])
     OutboxEntry.objects.filter(task_id=handles[0].id).update(call=b"broken")
-    assert "2 tasks cancelled." in act(admin_client, "cancel_selected", *handles[:2]).content.decode()
+    told: list[str] = []
+
+    def listener(task_id: str, **_: Any) -> None:
+        told.append(task_id)
+
+    task_cancelled.connect(listener)
+    try:
+        assert "2 tasks cancelled." in act(admin_client, "cancel_selected", *handles[:2]).content.decode()
+    finally:
+        task_cancelled.disconnect(listener)
+    assert told == [handle.id for handle in handles[:2]]
     assert [get_task(handle.id).status for handle in handles] == ["cancelled", "cancelled", "queued"]
     assert LogEntry.objects.get().change_message == "Cancelled."
+
+
+def test_the_page_of_a_task_cancels_it_in_the_outbox(outbox_broker: Broker, relay: Relay, admin_client: Client) -> None:
+    handle = add.delay(1)
+    answer = admin_client.post(f"/admin/django_taskq/taskresult/{handle.id}/cancel/", follow=True)
+    assert "Cancelled." in answer.content.decode()
+    assert get_task(handle.id).status == "cancelled"
+    assert relay.run_once() == 0
 
 
 def test_actions_need_their_permissions(outbox_broker: Broker, staff: Callable[..., Client]) -> None:

@@ -16,6 +16,7 @@ from django_taskq.core.message import Attempt, Message
 from django_taskq.core.states import State
 from django_taskq.models import DeadTask, TaskResult
 from django_taskq.requeue import requeue
+from django_taskq.signals import task_cancelled
 from tests.broker.helpers import Hand, Shard
 from tests.records.outcomes import NOW, TRACEBACK, failed, settle, succeeded
 from tests.sampleapp.tasks import add
@@ -184,6 +185,23 @@ def test_what_waits_is_cancelled(admin: Client, broker: Broker) -> None:
     assert broker.find([id])[0].state is State.CANCELLED
     assert "It had ended before" in cancel(admin, id)
     assert [entry.change_message for entry in LogEntry.objects.all()] == ["Cancelled."]
+
+
+def test_whichever_button_cancels_it_listeners_are_told(admin: Client, broker: Broker) -> None:
+    ids = [str(uuid.UUID(bytes=send(broker))) for _ in range(3)]
+    told: list[tuple[str, str]] = []
+
+    def note(task_id: str, reason: str, **_: Any) -> None:
+        told.append((task_id, reason))
+
+    task_cancelled.connect(note)
+    try:
+        admin.post(page(ids[0], "cancel"))
+        admin.post("/admin/django_taskq/queue/default/cancel/", {"task": ids[1]})
+        admin.post(f"/admin/django_taskq/worker/task/{ids[2]}/cancel/")
+    finally:
+        task_cancelled.disconnect(note)
+    assert told == [(ids[0], "cancelled"), (ids[1], "cancelled by admin"), (ids[2], "cancelled by admin")]
 
 
 def test_what_runs_is_asked_and_the_page_says_whether_it_took(admin: Client, broker: Broker) -> None:
