@@ -26,10 +26,10 @@ class Sleeper:
         """It sleeps no more, now and later."""
         os.write(self._interrupting, b"!")
 
-    def sleep(self, seconds: float, other: redis.Connection) -> bytes | None:
+    def sleep(self, seconds: float, other: redis.Connection) -> None:
         """Sleeps until a token comes, `seconds` are over, or it is woken.
 
-        Returns the list that the token came from. `other` is an idle connection, for taking the BLPOP back.
+        `other` is an idle connection, for taking the BLPOP back.
         """
         connection = self._connect()
         try:
@@ -39,8 +39,7 @@ class Sleeper:
                 if descriptor not in readable(seconds, descriptor, self._interrupt):
                     other.send_command("CLIENT", "UNBLOCK", self._client_id)
                     other.read_response()
-            reply = connection.read_response()
-            return reply[0] if reply else None
+            connection.read_response()  # a token, or nothing
         except BaseException:
             self.close()
             raise
