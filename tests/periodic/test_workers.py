@@ -30,7 +30,7 @@ def test_each_tick_runs_once_however_its_schedulers_die(worker: StartWorker, tmp
         armed = points.arm(books, point)
         wait_for(lambda armed=armed: not armed.exists(), 20, f"{point} was not reached")
     armed = points.arm(books, "fire.after", "kill machine", machine=0)
-    wait_for(lambda: not armed.exists(), 30, "the machine did not fire")  # one of three that could, each second
+    wait_for(lambda: not armed.exists(), 30, "the machine did not fire")
     so_far = ran.read_text().count("\n")
     wait_for(lambda: ran.read_text().count("\n") >= so_far + 2, 5)
     ids = [uuid.UUID(line) for line in ran.read_text().split()]
