@@ -27,7 +27,7 @@ MODULES = ["tests.worker.limited", "tests.worker.impatient"]
 
 
 GROWING = {"index", "outcomes", "totals", "recorder", "stats"}  # with what has ended
-OF_WORKERS = {"worker", "workers", "inbox", "sleepers", "wake"}
+OF_WORKERS = {"worker", "workers", "inbox", "sleepers", "wake", "relay", "declared"}  # as soon as they come to it
 SIZE = {b"hash": "HLEN", b"set": "SCARD", b"zset": "ZCARD", b"stream": "XLEN", b"list": "LLEN"}
 
 
