@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def _explain_block(found: Found, now: Current) -> None:
     kind, _colon, name = found.waits_for.partition(":")
     if kind == "paused":
         now.hint = _("Its task is paused.")
-        now.command = f"manage.py taskq_queue resume --task {name}"
+        now.command = f"manage.py taskq_queue resume --task {shlex.quote(name)}"  # it is copied into a shell
     elif kind == "queue":
         now.hint = _("As many tasks of its queue run as max_concurrency allows.")
     else:

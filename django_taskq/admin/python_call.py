@@ -1,4 +1,7 @@
-"""A recorded call as Python that can be pasted into a shell: imports and `task.delay(...)`."""
+"""A recorded call as Python that can be pasted into a shell: imports and `task.delay(...)`.
+
+Names come with the message, which anybody may have written: whatever is no name in Python is not shown as code.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import dataclasses
 import datetime as dt
 import enum
 import json
+import keyword
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -24,19 +28,19 @@ def python_call(name: str, args: str, kwargs: str) -> str:
     """The call, with arguments of the types that the task's hints ask for; '' where it cannot be told."""
     if len(args) + len(kwargs) > LONGEST:
         return ""
-    bound = _bound(name, args, kwargs)
-    if bound is None:
+    place, bound = _place_of(name), _bound(name, args, kwargs)
+    if place is None or bound is None:
         return ""
     values, named = bound
     imports: set[str] = set()
     try:
         parts = [_literal(value, imports) for value in values]
-        parts += [f"{key}={_literal(value, imports)}" for key, value in named.items() if key.isidentifier()]
-        odd = {key: value for key, value in named.items() if not key.isidentifier()}
+        parts += [f"{key}={_literal(value, imports)}" for key, value in named.items() if _is_name(key)]
+        odd = {key: value for key, value in named.items() if not _is_name(key)}
         parts += [f"**{_literal(odd, imports)}"] if odd else []
     except RecursionError:
         return ""
-    module, function = _place_of(name)
+    module, function = place
     lines = [*sorted(imports), f"from {module} import {function}", "", f"{function}.{_verb(name)}({', '.join(parts)})"]
     if REDACTED in args + kwargs:
         lines.insert(-1, f"# {REDACTED}: its value is not in the records")
@@ -59,13 +63,19 @@ def _bound(name: str, args: str, kwargs: str) -> tuple[Any, Any] | None:
     return (values, named) if isinstance(values, list) and isinstance(named, dict) else None
 
 
-def _place_of(name: str) -> tuple[str, str]:
-    """Module and function; of a task that this process does not know, as its name says."""
+def _place_of(name: str) -> tuple[str, str] | None:
+    """Module and function; of a task that this process does not know, as its name says, if that is one in Python."""
     task = lookup(name)
     if task is not None:
         return task.func.__module__, task.func.__qualname__
+    if not all(map(_is_name, name.split("."))):
+        return None
     module, _, function = name.rpartition(".")
     return module or "...", function
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def _verb(name: str) -> str:

@@ -81,6 +81,11 @@ def test_a_simple_call_is_two_lines() -> None:
         (add.name, "{}", "{}", ""),
         (add.name, "[]", "[]", ""),
         (add.name, f'["{"x" * module.LONGEST}"]', "{}", ""),
+        ("send", "[]", "{}", "from ... import send\n\nsend.delay()"),
+        ("", "[]", "{}", ""),
+        ("os import system; system('ls') #.x", "[]", "{}", ""),
+        ("shop.class", "[]", "{}", ""),
+        ("shop.send", "[]", '{"class":1,"to":2}', "from shop import send\n\nsend.delay(to=2, **{'class': 1})"),
     ],
 )
 def test_what_does_not_fit_is_shown_as_it_is_or_not_at_all(name: str, args: str, kwargs: str, expected: str) -> None:
