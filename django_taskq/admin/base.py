@@ -9,7 +9,6 @@ from django.contrib import admin
 from django.contrib.admin import SimpleListFilter
 from django.contrib.admin.models import CHANGE, DELETION, LogEntry
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
@@ -18,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_taskq.admin import display
+from django_taskq.admin.entries import write_entry
 from django_taskq.admin.page import RecordPage
 from django_taskq.admin.paging import WINDOW, CappedPaginator, LightChangeList
 from django_taskq.admin.search import MATCHES, as_argument, as_id, with_argument
@@ -158,15 +158,8 @@ class RecordAdmin(RecordPage):
         if not count:
             return []
         one = rows[0] if count == 1 and rows else None
-        entry = LogEntry.objects.create(
-            user_id=request.user.pk or 0,
-            content_type_id=ContentType.objects.get_for_model(self.model).pk,
-            object_id=None if one is None else str(one.pk),
-            object_repr=self.counted(count) if one is None else str(one)[:200],
-            action_flag=flag,
-            change_message=message,
-        )
-        return [entry]
+        key, text = (None, self.counted(count)) if one is None else (str(one.pk), str(one))
+        return [write_entry(request, self.model, message, key=key, text=text, flag=flag)]
 
     def counted(self, count: int) -> str:
         """So many of these rows, in words."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.template.response import TemplateResponse
@@ -18,6 +16,7 @@ from django.urls import URLPattern, path
 from django.utils.cache import patch_vary_headers
 from django.utils.text import capfirst
 
+from django_taskq.admin.entries import write_entry
 from django_taskq.admin.figures import moment_of
 from django_taskq.admin.look import Look
 from django_taskq.admin.tabs import Tabbed
@@ -107,12 +106,5 @@ class LiveAdmin(Tabbed):
 
     def acted(self, request: HttpRequest, action: str, target: str, text: str, count: int = 1) -> None:
         """Tells the admin's log and whoever listens what was done."""
-        LogEntry.objects.create(
-            user_id=request.user.pk or 0,
-            content_type_id=ContentType.objects.get_for_model(self.model, for_concrete_model=False).pk,
-            object_id=target,
-            object_repr=target[:200],
-            action_flag=CHANGE,
-            change_message=text,
-        )
+        write_entry(request, self.model, text, key=target, text=target)
         operator_action.send_robust(sender=action, user=request.user, target=target, count=count)

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import IS_POPUP_VAR
-from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_taskq.admin.entries import write_entry
 from django_taskq.exceptions import TaskqError
 from django_taskq.producer import Call
 from django_taskq.sender import Sender
@@ -95,14 +94,9 @@ class TaskActionMixin:
             return
         count = len(handles)
         one = first[0] if len(first) == 1 else None
-        LogEntry.objects.create(
-            user_id=request.user.pk or 0,
-            content_type_id=ContentType.objects.get_for_model(self.model).pk,
-            object_id=None if one is None else str(one.pk),
-            object_repr=str(one)[:200] if one else f"{count} {options.verbose_name_plural}"[:200],
-            action_flag=CHANGE,
-            change_message=_("Sent %(task)s.") % {"task": name},
-        )
+        key = None if one is None else str(one.pk)
+        what = f"{count} {options.verbose_name_plural}" if one is None else str(one)
+        write_entry(request, self.model, _("Sent %(task)s.") % {"task": name}, key=key, text=what)
         operator_action.send_robust(sender="submit", user=request.user, target=name, count=count)
         sent = ngettext("%(count)d task sent: %(task)s.", "%(count)d tasks sent: %(task)s.", count)
         messages.success(request, sent % {"count": count, "task": name})

@@ -15,10 +15,13 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 
 from django_taskq.admin import TaskAction, TaskActionMixin
+from django_taskq.models import Overview
 from django_taskq.signals import operator_action
 from django_taskq.testing import assert_enqueued, assert_not_enqueued, override_taskq
+from tests.records.outcomes import succeeded
 from tests.tasks import rows
 from tests.testing import tasks
+from tests.web.conftest import record
 
 pytestmark = pytest.mark.django_db
 GREET, REMIND, LATER = (
@@ -103,6 +106,19 @@ def test_other_tasks_are_given_the_key() -> None:
     request = asked_by("delete_user")
     act(request, LATER)
     assert_enqueued(tasks.later, args=(request.user.pk,), count=1)
+
+
+def test_a_page_of_a_proxy_finds_it_in_its_own_history() -> None:
+    request = asked_by("view_user")
+
+    class ProxyPage(TaskActionMixin, ModelAdmin):  # type: ignore[type-arg]
+        task_actions = ()
+
+    record(succeeded())
+    action = TaskAction(tasks.later, call=lambda row: ((1,), {}))
+    ProxyPage(Overview, AdminSite()).send_for_rows(request, action, Overview.objects.all())
+    entry = LogEntry.objects.get()
+    assert (entry.content_type.model, entry.object_id) == ("overview", str(Overview.objects.get().pk))  # type: ignore[union-attr]
 
 
 def test_what_cannot_be_sent_is_said() -> None:
