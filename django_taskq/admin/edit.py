@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from django_taskq.admin.arguments import Editable, Unusable, editable, edited
 from django_taskq.admin.base import RecordAdmin
+from django_taskq.core.message import Message
 from django_taskq.exceptions import TaskqError
 from django_taskq.models import DeadTask
 from django_taskq.registry import lookup
@@ -47,17 +48,17 @@ class EditArguments(Editing):
             self.message_user(request, _("It is dead no longer: there is nothing to edit."), messages.WARNING)
             return HttpResponseRedirect(self.url("change", row.pk))
         try:
-            shown = editable(opened_message(stored_message(row)))
+            message = opened_message(stored_message(row))
+            shown = editable(message)
         except (Unusable, TaskqError) as problem:
             self.message_user(request, str(problem), messages.ERROR)
             return HttpResponseRedirect(self.url("change", row.pk))
         if request.method != "POST":
             return self._form(request, row, shown, shown.args, shown.kwargs)
-        return self._edit(request, row, shown)
+        return self._edit(request, row, message, shown)
 
-    def _edit(self, request: HttpRequest, row: DeadTask, shown: Editable) -> HttpResponse:
+    def _edit(self, request: HttpRequest, row: DeadTask, message: Message, shown: Editable) -> HttpResponse:
         args, kwargs = request.POST.get("args", ""), request.POST.get("kwargs", "")
-        message = opened_message(stored_message(row))
         before = message.args, message.kwargs
         try:
             arguments = edited(message, args, kwargs)

@@ -203,7 +203,7 @@ class PeriodicTaskAdmin(Tabbed):
         return self._post(request, object_id, self.has_change_permission(request), self._follow)
 
     def _post(
-        self, request: HttpRequest, object_id: str, may: bool, act: Callable[[HttpRequest, PeriodicTask], object]
+        self, request: HttpRequest, object_id: str, may: bool, act: Callable[[HttpRequest, PeriodicTask], None]
     ) -> HttpResponse:
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -215,18 +215,17 @@ class PeriodicTaskAdmin(Tabbed):
         act(request, row)
         return HttpResponseRedirect(self.link(self.model, "change", row.pk))
 
-    def _run(self, request: HttpRequest, row: PeriodicTask) -> bool:
+    def _run(self, request: HttpRequest, row: PeriodicTask) -> None:
         try:
             handle = actions.run_now(row)
         except TaskqError as error:
             self.message_user(request, f"{row.name}: {error}", messages.ERROR)
-            return False
+            return
         text = _("Sent as %(id)s.") % {"id": handle.id}
         url = task_urls(self, request)(handle.id)
         shown = format_html('{}: <a href="{}">{}</a>', row.name, url, text) if url else f"{row.name}: {text}"
         self.message_user(request, shown, messages.SUCCESS)
         self._tell(request, "run", row, text)
-        return True
 
     def _follow(self, request: HttpRequest, row: PeriodicTask) -> None:
         if actions.follow_code(row):

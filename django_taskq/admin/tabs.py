@@ -73,7 +73,3 @@ class Tabbed(ModelAdmin):
         except NoReverseMatch:
             return ""
         return f"{url}?{query}" if query else url
-
-
-def _is_wanted(page: ModelAdmin) -> bool:
-    return page.in_use() if isinstance(page, Tabbed) else True
