@@ -7,8 +7,8 @@ from typing import NamedTuple
 from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 
+from django_taskq.admin.conditions import BAD, WARN, behind, failing
 from django_taskq.admin.figures import ago, brief, compact, count, rate, share
-from django_taskq.admin.findings import BAD, WARN, behind, failing
 from django_taskq.admin.history import Rates
 from django_taskq.admin.look import Look
 from django_taskq.admin.shared import shared

@@ -8,21 +8,17 @@ from typing import NamedTuple
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_taskq.admin.conditions import BAD, BEHIND, OK, WARN, behind, failing, full, unserved
 from django_taskq.admin.figures import brief, count, share
 from django_taskq.admin.history import RECENT, Rates
 from django_taskq.admin.look import Look
 from django_taskq.broker.inspector import QueueState
-from django_taskq.broker.statistics import Activity
-from django_taskq.conf import max_length_of
 from django_taskq.outbox import Backlog
 from django_taskq.periodic.status import Troubles
 
-BEHIND = 60.0  # seconds a task may wait before its queue is said to be behind
-FAILING, FEW = 0.1, 10  # share of failures worth a word, once so many tasks have ended
 UNRECORDED = 10_000  # outcomes
 FULL = 0.9  # share of maxmemory
 NAMED = 3  # queues
-BAD, WARN, OK = "bad", "warn", "ok"
 _GRAVE = frozenset({"W101", "W102"})  # of broker/health.py: tasks get lost
 
 
@@ -44,38 +40,6 @@ def findings(
     return sorted(found, key=lambda finding: finding.level != BAD) or [_fine(look)]
 
 
-def behind(look: Look, queue: QueueState) -> bool:
-    """Whether a queue that is not paused has let a task wait for too long."""
-    return not queue.paused and queue.oldest is not None and look.at - queue.oldest > BEHIND
-
-
-def full(queue: QueueState) -> bool:
-    """Whether a queue has reached its maximum length."""
-    most = max_length_of(queue.name)
-    return most is not None and queue.ready + queue.scheduled + queue.blocked >= most
-
-
-def failing(activity: Activity) -> bool:
-    """Whether so many of its tasks failed that somebody should look."""
-    ratio, decided = activity.failure_ratio, activity.succeeded + activity.failed
-    return ratio is not None and ratio >= FAILING and decided >= FEW
-
-
-def state_of(look: Look, queue: QueueState) -> tuple[str, str]:
-    """One word for a queue, with its level: BAD, WARN, OK, or '' where nothing happens."""
-    if queue.paused:
-        return WARN, _("paused")
-    if queue.name not in look.declared:
-        return WARN, _("not declared")
-    if queue.ready and not look.serving(queue.name):
-        return BAD, _("no worker")
-    if behind(look, queue):
-        return BAD, _("behind")
-    if full(queue):
-        return WARN, _("full")
-    return (OK, _("working")) if queue.running or queue.ready else ("", _("idle"))
-
-
 def _workers(look: Look) -> list[Finding]:
     waiting = sum(queue.ready for queue in look.queues)
     command = "manage.py taskq_worker"
@@ -89,15 +53,14 @@ def _workers(look: Look) -> list[Finding]:
             ) % {"count": count(waiting)}
         return [Finding(BAD if waiting else WARN, text, "workers", command)]
     found = []
-    unserved = [queue for queue in look.queues if state_of(look, queue)[1] == _("no worker")]
-    if unserved:
+    if left := [queue for queue in look.queues if unserved(look, queue)]:
         text = ngettext(
             "No worker serves the queue %(names)s (tasks waiting: %(waiting)s).",
             "No worker serves the queues %(names)s (tasks waiting: %(waiting)s).",
-            len(unserved),
+            len(left),
         )
-        names = ",".join(queue.name for queue in unserved[:NAMED])
-        found.append(Finding(BAD, text % _named(unserved), "queues", f"{command} --queues {names}"))
+        names = ",".join(queue.name for queue in left[:NAMED])
+        found.append(Finding(BAD, text % _named(left), "queues", f"{command} --queues {names}"))
     if look.lost:
         text = ngettext(
             "%(count)s worker has stopped beating; its tasks go to others.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 from django_taskq.admin.look import Look
@@ -104,6 +104,11 @@ def add_up(pairs: Iterable[tuple[K, Activity]]) -> dict[K, Activity]:
             sums[name] = Activity()
         sums[name].add(activity)
     return sums
+
+
+def by_task(activities: Mapping[tuple[str, str], Activity]) -> dict[str, Activity]:
+    """What each task did, in whichever queue."""
+    return add_up((task, activity) for (_queue, task), activity in activities.items())
 
 
 class Rates:

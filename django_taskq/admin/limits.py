@@ -11,8 +11,8 @@ from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from django_taskq.admin import display
+from django_taskq.admin.conditions import BAD, OK, WARN
 from django_taskq.admin.figures import brief, count
-from django_taskq.admin.findings import BAD, OK, WARN
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import FRESH, Look, look, look_again
 from django_taskq.admin.shared import shared

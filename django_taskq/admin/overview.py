@@ -12,10 +12,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from django_taskq.admin.cards import cards
+from django_taskq.admin.conditions import BAD
 from django_taskq.admin.display import breakable
 from django_taskq.admin.figures import brief, count, share
-from django_taskq.admin.findings import BAD, findings
-from django_taskq.admin.history import Rates, add_up, history_of, recent_hour
+from django_taskq.admin.findings import findings
+from django_taskq.admin.history import Rates, by_task, history_of, recent_hour
 from django_taskq.admin.links import seen, task_urls
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look
@@ -47,7 +48,7 @@ class OverviewAdmin(LiveAdmin):
         chosen = request.GET.get("span", "")
         chosen = chosen if chosen in SPANS else "1h"
         found = [] if now.error else findings(now, rates, _outboxes(), _troubles(now))
-        by_task = _by_task(history_of(get_broker()).tasks(hour)) if hour else {}
+        tasks = by_task(history_of(get_broker()).tasks(hour)) if hour else {}
         urls = {page: seen(self, request, model) for page, model in TABS.items()}
         running = running_rows(now, task_urls(self, request))
         return {
@@ -57,27 +58,27 @@ class OverviewAdmin(LiveAdmin):
             "cards": [(card, urls.get(card.page, "")) for card in cards(now, rates)],
             "charts": overview_charts(_points(now, hour, chosen)) if hour else [],
             "spans": [("1h", _("1 hour"), chosen == "1h"), ("24h", _("24 hours"), chosen == "24h")],
-            "failing": self._top(by_task, lambda activity: activity.failed),
-            "slowest": self._top(by_task, lambda activity: activity.run(0.95) or 0.0),
+            "failing": self._top(tasks, lambda activity: activity.failed),
+            "slowest": self._top(tasks, lambda activity: activity.run(0.95) or 0.0),
             "running": running[:TOP],
             "more_running": max(0, len(running) - TOP),
             "urls": urls,
             "server": server_facts(now),
         }
 
-    def _top(self, by_task: Mapping[str, Activity], rank: Callable[[Activity], float]) -> list[dict[str, Any]]:
+    def _top(self, tasks: Mapping[str, Activity], rank: Callable[[Activity], float]) -> list[dict[str, Any]]:
         """The task types of the last hour that rank highest."""
-        ranked = sorted(((rank(activity), task) for task, activity in by_task.items() if task), reverse=True)
+        ranked = sorted(((rank(activity), task) for task, activity in tasks.items() if task), reverse=True)
         return [
             {
                 "task": task,
                 "label": breakable(task),
                 "url": self.link(TaskType),
-                "failed": count(by_task[task].failed),
-                "share": share(by_task[task].failure_ratio),
-                "p50": brief(by_task[task].run(0.5)),
-                "p95": brief(by_task[task].run(0.95)),
-                "ended": count(by_task[task].ended),
+                "failed": count(tasks[task].failed),
+                "share": share(tasks[task].failure_ratio),
+                "p50": brief(tasks[task].run(0.5)),
+                "p95": brief(tasks[task].run(0.95)),
+                "ended": count(tasks[task].ended),
             }
             for value, task in ranked[:TOP]
             if value
@@ -96,10 +97,6 @@ def _troubles(now: Look) -> Troubles | None:
         return shared(get_broker(), "periodic", 15, lambda: troubles(dt.datetime.fromtimestamp(now.at, dt.UTC)))
     except DatabaseError:
         return None
-
-
-def _by_task(activities: Mapping[tuple[str, str], Activity]) -> dict[str, Activity]:
-    return add_up((task, activity) for (_queue, task), activity in activities.items())
 
 
 def _points(now: Look, hour: Sequence[Minute], chosen: str) -> list[Bucket]:

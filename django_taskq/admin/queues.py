@@ -13,8 +13,8 @@ from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from django_taskq.admin.charts import sparkline
+from django_taskq.admin.conditions import state_of
 from django_taskq.admin.figures import ago, brief, count, rate
-from django_taskq.admin.findings import state_of
 from django_taskq.admin.history import Rates, clearing, recent_hour
 from django_taskq.admin.links import seen
 from django_taskq.admin.live import LiveAdmin

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 
 from django_taskq.admin import display
 from django_taskq.admin.charts import sparkline
+from django_taskq.admin.conditions import BAD, failing
 from django_taskq.admin.figures import brief, count, rate, share
-from django_taskq.admin.findings import BAD, failing
-from django_taskq.admin.history import add_up, history_of, recent_hour
+from django_taskq.admin.history import by_task, history_of, recent_hour
 from django_taskq.admin.links import seen
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again
@@ -88,7 +88,7 @@ class TaskTypeAdmin(LiveAdmin):
         if refusal := self.refused(request, "pause"):
             return refusal
         name, now = request.POST.get("task", ""), look()
-        if lookup(name) is None and name not in now.paused_tasks and not any(name == row for row in _known(now)):
+        if lookup(name) is None and name not in now.paused_tasks and name not in _known(now):
             raise Http404
         try:
             if act(Inspector(get_broker()), name):
@@ -102,15 +102,15 @@ class TaskTypeAdmin(LiveAdmin):
     def _rows(
         self, request: HttpRequest, now: Look, activities: Mapping[tuple[str, str], Activity], hour: Sequence[Minute]
     ) -> list[dict[str, Any]]:
-        by_task = add_up((task, activity) for (_queue, task), activity in activities.items())
+        of_tasks = by_task(activities)
         queues: dict[str, set[str]] = {}
         for queue, task in activities:
             queues.setdefault(task, set()).add(queue)
         ended = _ended(hour)
         names = {task.name: task.queue_name for task in all_tasks()}
         found = []
-        for name in {*names, *by_task, *now.paused_tasks}:
-            activity = by_task.get(name, Activity())
+        for name in {*names, *of_tasks, *now.paused_tasks}:
+            activity = of_tasks.get(name, Activity())
             query = urlencode({"task": name})
             found.append(
                 {

@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
+from django_taskq.admin.conditions import BAD, OK, WARN
 from django_taskq.admin.figures import ago, brief, count, size
-from django_taskq.admin.findings import BAD, OK, WARN
 from django_taskq.admin.links import task_urls
 from django_taskq.admin.live import LiveAdmin
 from django_taskq.admin.look import Look, look, look_again

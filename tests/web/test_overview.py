@@ -55,7 +55,7 @@ def test_a_queue_that_no_worker_serves(admin: Client, scene: Scene) -> None:
 
 
 def test_a_queue_behind_and_a_paused_one(admin: Client, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_taskq.admin.findings.BEHIND", -1.0)
+    monkeypatch.setattr("django_taskq.admin.conditions.BEHIND", -1.0)
     scene.worker()
     scene.shard.seed_waiting(2)
     scene.shard.seed_waiting(5, queue="mail")
