@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.contrib import admin
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
@@ -88,14 +88,14 @@ class OverviewAdmin(LiveAdmin):
 def _outboxes() -> list[Backlog]:
     try:
         return shared(get_broker(), "outboxes", 5, backlogs)
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         return []
 
 
 def _troubles(now: Look) -> Troubles | None:
     try:
         return shared(get_broker(), "periodic", 15, lambda: troubles(dt.datetime.fromtimestamp(now.at, dt.UTC)))
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         return None
 
 

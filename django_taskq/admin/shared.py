@@ -30,7 +30,8 @@ _avoid_until = 0.0
 def shared(broker: Broker, name: str, seconds: int, make: Callable[[], T]) -> T:
     """What `make` returned within the last `seconds`, in this process or in one that shares its cache.
 
-    One thread of a process makes it while the others wait, so `make` must not raise, and its result must be picklable.
+    One thread of a process makes it while the others wait. What `make` raises is not kept: each that waited tries anew.
+    Its result must be picklable.
     """
     with _lock:
         kept = _kept.setdefault(broker, {})

@@ -6,7 +6,7 @@ import logging
 from typing import Any, NamedTuple
 
 from django.apps import apps
-from django.db import DatabaseError, models, router, transaction
+from django.db import DatabaseError, InterfaceError, models, router, transaction
 
 from django_taskq.api.auth import Actor
 from django_taskq.signals import operator_action
@@ -38,7 +38,7 @@ def log(actor: Actor, action: str, target: Target, message: str, *, count: int =
         message = f"{message} (API token {actor.token})"
     try:
         _write(actor, action, target, message)
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         logger.exception("%s by %s could not be logged: %s", message, actor.user, target.text)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, connections
 
 from django_taskq import outbox
 from django_taskq.broker import get_broker
@@ -104,7 +104,7 @@ class Command(TaskqCommand):
         """A burst ends when nothing is ready: what has been committed before it is to be ready when it begins."""
         try:
             drain(get_broker())
-        except (TaskqError, DatabaseError) as error:
+        except (TaskqError, DatabaseError, InterfaceError) as error:
             logger.warning("a burst begins with tasks in the outbox: %s", error)
         connections.close_all()
 
