@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Literal
 
 from django_taskq.api.auth import Actor
 from django_taskq.api.convert import utc
@@ -33,18 +34,19 @@ def show(worker: str) -> Worker:
 
 def quiet(actor: Actor, worker: str) -> Controlled:
     """It finishes what it runs and claims nothing more."""
-    if not Inspector(get_broker()).control(worker, "quiet"):
-        raise not_found(UNKNOWN, "unknown_worker")
-    log(actor, "quiet", Target(WorkerModel, worker, f"worker {worker}"), "Quieted.")
-    return Controlled(worker, "quiet")
+    return _control(actor, worker, "quiet", "Quieted.")
 
 
 def stop(actor: Actor, worker: str) -> Controlled:
     """It finishes what it runs, as at SIGTERM, and ends; nothing takes its place."""
-    if not Inspector(get_broker()).control(worker, "stop"):
+    return _control(actor, worker, "stop", "Stopped.")
+
+
+def _control(actor: Actor, worker: str, what: Literal["quiet", "stop"], message: str) -> Controlled:
+    if not Inspector(get_broker()).control(worker, what):
         raise not_found(UNKNOWN, "unknown_worker")
-    log(actor, "stop", Target(WorkerModel, worker, f"worker {worker}"), "Stopped.")
-    return Controlled(worker, "stop")
+    log(actor, what, Target(WorkerModel, worker, f"worker {worker}"), message)
+    return Controlled(worker, what)
 
 
 def _id(state: WorkerState) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from django_taskq.core.codec import CallCodec
 from django_taskq.exceptions import InvalidArguments, ResultError
 
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _encode = msgspec.json.Encoder().encode
 _decode_args = msgspec.json.Decoder(list[Any]).decode
 _decode_kwargs = msgspec.json.Decoder(dict[str, Any]).decode
@@ -124,6 +125,3 @@ class PlainCodec(CallCodec):
             return None if encoded is None else msgspec.json.decode(encoded)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ResultError(f"The result of {self.task} cannot be read: {error}") from error
-
-
-_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -71,9 +71,9 @@ def _report_settled(sender: Any, task_id: str, queue: str, attempt: int, reason:
 
 def said(error: BaseException) -> bool:
     """Whether this very error was reported before: all calls of a batch may have one in common. From now on it was."""
-    said = bool(getattr(error, "_taskq_reported", False))
+    before = bool(getattr(error, "_taskq_reported", False))
     try:
         error._taskq_reported = True  # type: ignore[attr-defined]
     except Exception:  # noqa: BLE001 - a class with __slots__, or with ideas of its own: it is reported each time
-        return said
-    return said
+        return before
+    return before

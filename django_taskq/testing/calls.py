@@ -22,7 +22,9 @@ class LocalCall:
     def __init__(self, submission: Submission, sent: int) -> None:
         self.number, self.submission, self.sent = next(_numbers), submission, sent
         self.message: Message = _stamped(submission, sent)
-        self.due: int | None = sent + submission.delay if submission.delay is not None else submission.due
+        # What was asked for, and when it is due now: a retry puts it off.
+        self.first_due: int | None = sent + submission.delay if submission.delay is not None else submission.due
+        self.due = self.first_due
         self.state = State.QUEUED if self.due is None or self.due <= sent else State.SCHEDULED
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None

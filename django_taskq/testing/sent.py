@@ -61,8 +61,7 @@ class EnqueuedTask:
     @property
     def run_after(self) -> dt.datetime | None:
         """The earliest start that was asked for; None: at once."""
-        submission = self._call.submission
-        due = self._call.sent + submission.delay if submission.delay is not None else submission.due
+        due = self._call.first_due
         return None if due is None else dt.datetime.fromtimestamp(due / 1000, dt.UTC)
 
     def __repr__(self) -> str:
@@ -218,11 +217,10 @@ def _tests(
 
 
 def _starts(call: LocalCall, ms: int, *, relative: bool) -> bool:
-    submission = call.submission
-    due = call.sent + submission.delay if submission.delay is not None else submission.due
-    if due is None:
+    if call.first_due is None:
         return False
-    return abs(due - (call.sent + ms if relative else ms)) <= (0 if relative and submission.delay else TOLERANCE)
+    exact = relative and call.submission.delay  # both are spans
+    return abs(call.first_due - (call.sent + ms if relative else ms)) <= (0 if exact else TOLERANCE)
 
 
 def _bound(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

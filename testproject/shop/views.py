@@ -76,8 +76,6 @@ def _send_one(number: int, *, work: str, delay: float, priority: int, **_: Any) 
     match work:
         case "email":
             address, text = f"customer{number}@example.com", f"Order {number} is on its way."
-            if not options:
-                return tasks.send_email.delay(address, "Your order", text)
             return tasks.send_email.using(**options).delay(address, "Your order", text)
         case "picture":
             name = f"sample-{number}.png"
