@@ -207,3 +207,16 @@ def test_places_and_rates_are_declared_together(shard: Shard, hand: Hand, declar
     declare(declarations, OF_TASK)
     declarations.replan(["default"])
     assert running(hand) == 3
+
+
+@pytest.mark.parametrize("queue", ["default", "mail"])
+def test_what_is_planned_anew_may_open_its_lane_again(shard: Shard, declarations: Declarations, queue: str) -> None:
+    hand = Hand(shard, gates=pack_queue_gates({"mail": QueueOptions(rate_limit=parse_rate("1/h"))}))
+    sent = shard.seed_waiting(4, queue) if queue == "mail" else send_rated(shard, 4, "1/h")
+    limit = OF_QUEUE if queue == "mail" else OF_TASK
+    declare(declarations, limit, rate="1/h")
+    hand.settle_all(hand.claim())  # the others are planned: the lane has gone with its last entry
+    assert len(shard.scheduled(queue)) == 3
+    declare(declarations, limit, rate="100/s")
+    assert declarations.replan([queue]) == 3
+    assert {id for _, id in drain(hand, 5, until=3)} == set(sent[1:])

@@ -29,13 +29,13 @@ local function is_changed(message)
 end
 
 local function back_to_lane(id, message)
-  redis.call('ZREM', KEYS[4], id)
-  redis.call('HDEL', KEYS[5], id)
   set_value(message, 'c', '', 2)
   local suffix = message[1]
   local lane = prefix .. suffix
-  open_lane(lane, KEYS[6], priority_of(suffix), KEYS[2], queue)
+  open_lane(lane, KEYS[6], suffix, KEYS[2], queue)
   set_location(KEYS[1], id, redis.call('XADD', lane, '*', unpack(message, 2)) .. ' ' .. suffix)
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('HDEL', KEYS[5], id)
   moved = moved + 1
 end
 
