@@ -35,6 +35,7 @@ STATES = {
     "queued": gettext_lazy("queued"),
     "scheduled": gettext_lazy("scheduled"),
     "running": gettext_lazy("running"),
+    "blocked": gettext_lazy("blocked"),
 }
 
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from django.contrib.admin import site
 from django.test import Client
 from django.utils import translation
 from django.utils.translation.template import templatize
 
 import django_taskq
+from django_taskq.core.states import State
+from django_taskq.models import TaskResult
 from tests.records.outcomes import failed, succeeded
 from tests.web.conftest import record
 from tests.web.scene import OVERVIEW, QUEUES, TYPES, WORKERS, Scene, page, words
@@ -109,3 +112,10 @@ def test_pages_speak_german(admin: Client, scene: Scene, settings: SettingsWrapp
         assert "Aufgabentypen" in words(page(admin, TYPES))
         assert "fehlgeschlagen" in words(page(admin, "/admin/django_taskq/taskresult/"))
         assert "Nach Fehlerklasse" in words(page(admin, "/admin/django_taskq/deadtask/"))
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_page_of_a_task_has_a_word_for_each_state(state: State) -> None:
+    with translation.override("de"):
+        badge = site.get_model_admin(TaskResult).state(TaskResult(status=str(state)))  # type: ignore[attr-defined]
+    assert f" {state}<" not in badge
