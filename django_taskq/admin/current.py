@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_taskq import outbox
+from django_taskq.admin.display import datetime_of
 from django_taskq.broker import Broker, Found, get_broker
 from django_taskq.broker.found import enqueued_at
 from django_taskq.broker.inspector import Inspector, RunningTask
@@ -66,7 +67,7 @@ def _ask(broker: Broker, id: bytes) -> Current:
         return _unsent(id)
     if found.outcome is not None:
         return Current(_of_outcome(found.outcome, id, _settled(found)), found.state)
-    now = Current(_of_message(found, id), found.state, due=None if found.due is None else _moment(found.due / 1000))
+    now = Current(_of_message(found, id), found.state, due=None if found.due is None else datetime_of(found.due / 1000))
     if found.state is State.QUEUED:
         _explain(broker, found.queue, now)
     if found.state is State.BLOCKED:
@@ -85,7 +86,7 @@ def _unsent(id: bytes) -> Current:
     if waiting is None:
         return Current()
     found, entry = waiting.found, waiting.entry
-    now = Current(_of_message(found, id), found.state, due=None if found.due is None else _moment(found.due / 1000))
+    now = Current(_of_message(found, id), found.state, due=None if found.due is None else datetime_of(found.due / 1000))
     if entry.state == OutboxEntry.State.REFUSED:
         now.hint = _("Redis refused it, and it stays in the outbox: %(error)s") % {"error": entry.error}
     else:
@@ -136,8 +137,8 @@ def _of_message(found: Found, id: bytes) -> TaskResult:
         losses=message.losses,
         worker=found.worker,
         history=_history(message.history),
-        enqueued_at=_moment(enqueued_at(message, found.location)),
-        first_started_at=_moment(message.first_started / 1000 if message.first_started else None),
+        enqueued_at=datetime_of(enqueued_at(message, found.location)),
+        first_started_at=datetime_of(message.first_started / 1000 if message.first_started else None),
         wait=message.waited_seconds,
     )
 
@@ -164,10 +165,10 @@ def _of_outcome(outcome: Outcome, id: bytes, settled: dt.datetime) -> TaskResult
         history=_history(outcome.history),
         result=None if outcome.result is None else _json(outcome.result),
         result_error=outcome.result_error,
-        enqueued_at=_moment(outcome.enqueued),
-        first_started_at=_moment(outcome.first_started),
-        started_at=_moment(started),
-        finished_at=_moment(finished) or settled,
+        enqueued_at=datetime_of(outcome.enqueued),
+        first_started_at=datetime_of(outcome.first_started),
+        started_at=datetime_of(started),
+        finished_at=datetime_of(finished) or settled,
         wait=outcome.wait,
         duration=None if started is None or finished is None else max(0.0, finished - started),
     )
@@ -176,7 +177,7 @@ def _of_outcome(outcome: Outcome, id: bytes, settled: dt.datetime) -> TaskResult
 def _settled(found: Found) -> dt.datetime:
     """When the outcome was written, which the id of its entry says."""
     milliseconds = found.location[1:].partition(b"-")[0]
-    return _moment(int(milliseconds) / 1000 if milliseconds.isdigit() else None) or dt.datetime.now(dt.UTC)
+    return datetime_of(int(milliseconds) / 1000 if milliseconds.isdigit() else None) or dt.datetime.now(dt.UTC)
 
 
 def _json(raw: bytes) -> str:
@@ -186,10 +187,3 @@ def _json(raw: bytes) -> str:
 def _history(attempts: list[Attempt]) -> str:
     values: list[dict[str, Any]] = [msgspec.structs.asdict(attempt) for attempt in attempts]
     return msgspec.json.encode(values).decode()
-
-
-def _moment(seconds: float | None) -> dt.datetime | None:
-    try:
-        return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
-    except (OverflowError, ValueError, OSError):
-        return None

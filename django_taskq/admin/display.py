@@ -77,6 +77,14 @@ def moment(value: dt.datetime | None, *, milliseconds: bool = False, short: bool
     return format_html('<time class="tq-time" datetime="{}" title="{}">{}</time>', utc.isoformat(), title, text)
 
 
+def datetime_of(seconds: float | None) -> dt.datetime | None:
+    """Epoch seconds as a time in UTC; None for None, and for what no calendar has: messages may be anybody's."""
+    try:
+        return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
 def breakable(name: str) -> SafeString:
     """A dotted name that may break after a dot or an underscore, so that a long one does not widen its list."""
     return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in re.findall(r"[^._]*[._]?", name) if part))
@@ -136,7 +144,7 @@ class Step:
 
     @property
     def started_at(self) -> str | SafeString:
-        return moment(_datetime(self.started), milliseconds=True)
+        return moment(datetime_of(self.started), milliseconds=True)
 
     @property
     def ran(self) -> str:
@@ -194,10 +202,3 @@ def _place(steps: list[Step], enqueued: float | None) -> None:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def _datetime(seconds: float | None) -> dt.datetime | None:
-    try:
-        return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
-    except (OverflowError, ValueError, OSError):
-        return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from django_taskq.admin.display import EMPTY, moment
+from django_taskq.admin.display import EMPTY, datetime_of, moment
 
 
 def count(number: int) -> str:
@@ -86,4 +85,4 @@ def decimal(number: float, places: int = 0) -> str:
 
 def moment_of(seconds: float | None) -> str | SafeString:
     """Epoch seconds as a local time."""
-    return EMPTY if seconds is None else moment(dt.datetime.fromtimestamp(seconds, dt.UTC), short=True)
+    return moment(datetime_of(seconds), short=True)
