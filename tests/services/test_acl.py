@@ -19,6 +19,8 @@ from django_taskq.broker.inspector import Inspector
 from django_taskq.exceptions import RateLimited, TaskFailed
 from django_taskq.metrics.cluster import Cluster
 from django_taskq.models import DeadTask
+from tests.broker.helpers import Hand, Shard, id_of
+from tests.broker.test_limits import send as send_limited
 from tests.commands.conftest import run
 from tests.metrics.scrape import collected, port_of, scrape
 from tests.outbox import tasks as outbox_tasks
@@ -275,6 +277,21 @@ def test_all_that_the_admin_and_the_commands_do(
     found = run("taskq_bench", "--tasks", "50", "--yes", "--json").json
     assert found["ok"]
     assert found["bytes_per_task"] > 100
+    assert refusals() == []
+
+
+def test_a_producer_cancels_what_has_a_place_for_which_others_wait(
+    as_user: Callable[[str], Broker], refusals: Callable[[], list[dict[str, str]]]
+) -> None:
+    shard = Shard(as_user(WORKER))
+    hand = Hand(shard)
+    ids = send_limited(shard, 4)
+    first = hand.claim()
+    assert hand.claim() == []  # the others are blocked
+    hand.settle_all(first)  # the second has its place from now on, and waits for a worker
+    broker = as_user(PRODUCER)
+    assert broker.cancel(ids[1:3]) == [True, True]
+    assert [id_of(each) for each in hand.claim()] == ids[3:]
     assert refusals() == []
 
 
