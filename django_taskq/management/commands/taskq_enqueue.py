@@ -67,7 +67,7 @@ class Command(TaskqCommand):
             return
         self.stdout.write(handle.id)
         if not handle.created:
-            self.stderr.write("An earlier task has this idempotency key; nothing was sent.")
+            self.stderr.write("An earlier task has this idempotency key; nothing was sent.", style_func=str)
         if "error" in ending:
             self.stderr.write(ending["error"])
         elif ending:
