@@ -81,6 +81,20 @@ def test_a_limit_that_was_lifted_lets_everybody_go_on(shard: Shard, hand: Hand, 
     assert running(hand) == 3  # though their messages say that there is one place
 
 
+def test_who_waits_for_another_limit_is_not_forgotten_when_a_call_lets_as_many_go_on_as_it_may(
+    shard: Shard, hand: Hand, declarations: Declarations
+) -> None:
+    send(shard, 1_010)
+    [_, waiting] = send(shard, 2, limit="task:other")
+    held = [delivery for _ in range(3) for delivery in hand.claim()]
+    assert len(held) == 2
+    declare(declarations, OF_TASK, 2_000)
+    hand.settle_all(held)
+    assert shard.states([waiting]) == ["blocked"]  # the first limit's 1,000 came before
+    sweep(shard)
+    assert shard.states([waiting]) == ["queued"]
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1)])
 def test_the_limit_of_a_queue_changes_for_workers_with_the_old_settings_too(
     shard: Shard, declarations: Declarations, before: int, after: int

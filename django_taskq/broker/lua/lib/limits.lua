@@ -31,7 +31,7 @@ local function fill(limit, most)
     if packed and unpark(id) then hold(limit, id, '') end
     id = redis.call('ZRANGE', waiting, 0, 0)[1]
   end
-  if redis.call('EXISTS', holders) == 0 then redis.call('SREM', LIMITS, limit) end
+  if not id and redis.call('EXISTS', holders) == 0 then redis.call('SREM', LIMITS, limit) end
 end
 
 local function is_holder(limit, id)
