@@ -29,6 +29,7 @@ EVERY = 2.0  # seconds between looks without a nudge
 STANDBY = 2.0  # seconds between looks for the lease, while another relay holds it
 UNUSED = 10.0  # seconds between looks where no task uses the outbox: what is left from when one did
 LISTEN = 60.0  # seconds after which the subscription is made anew: a router may have dropped its connection unheard
+LEFT = 1.0  # seconds until a thread notices that the relay that it serves has ended with an error
 FIRST_BACKOFF, LAST_BACKOFF = 0.25, 15.0  # seconds, while Redis or the database is away
 
 
@@ -109,13 +110,16 @@ class RelayService:
 def _readable_when(stop: threading.Event) -> Iterator[int]:
     """A file descriptor that can be read once `stop` is set, for whoever waits for sockets."""
     reading, writing = os.pipe()
+    left = threading.Event()
 
     def pass_on() -> None:
-        stop.wait()
+        while not stop.wait(LEFT) and not left.is_set():
+            pass
         os.close(writing)
 
     threading.Thread(target=pass_on, name="taskq-relay-stop", daemon=True).start()
     try:
         yield reading
     finally:
+        left.set()
         os.close(reading)

@@ -157,3 +157,13 @@ def test_without_its_table_nothing_is_looked_for(
     wait_for(lambda: len(looks) > 2, 5)
     assert caplog.text == ""
     assert OutboxEntry.objects.count() == 0
+
+
+def test_a_relay_that_ends_with_an_error_leaves_no_thread_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is started again each time, and the thread has a file descriptor."""
+    monkeypatch.setattr(module, "LEFT", 0.01)
+    before = set(threading.enumerate())
+    with pytest.raises(SystemExit), module._readable_when(threading.Event()):
+        assert set(threading.enumerate()) - before
+        raise SystemExit
+    wait_for(lambda: not set(threading.enumerate()) - before)
