@@ -167,7 +167,10 @@ class TaskProcess:
 
     def _follow_claimer(self) -> None:
         """What becomes of this process when its claimer has ended by itself."""
-        ended, self._claimer.ended = self._claimer.ended, None
+        ended = self._claimer.ended
+        if ended is None:
+            return
+        self._claimer.ended = None  # only now: its thread may say why at any moment
         if ended == "idle":
             self._reporter.tell("idle")
             self._drain(float("inf"))
