@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PENDING = "p"  # what stands before a rate that has changed, while what is planned is yet to be planned anew
 
+# At a schedule while something in it has to be planned anew: what leaves it meanwhile makes a look pass over others.
+MOST_LOOKS = 3
+
 
 class Declarations:
     """Raises BrokerUnavailable or BrokerRefused."""
@@ -39,7 +42,12 @@ class Declarations:
         if not pending:
             return 0
         limits = [field.removeprefix(f"{PENDING}r:") for field in pending]
-        moved = sum(self._replan_queue(queue, limits) for queue in queues)
+        moved = 0
+        for _ in range(MOST_LOOKS):
+            went_back = sum(self._replan_queue(queue, limits) for queue in queues)
+            moved += went_back
+            if not went_back:
+                break
         self._connections.execute("HDEL", self._keys.declared, *pending)
         return moved
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from django_taskq.broker import Submission
+from django_taskq.broker import Submission, scripts
 from django_taskq.broker.declarations import Declarations
+from django_taskq.broker.scripts import Script
 from django_taskq.core.gates import concurrency_gate, declared_numbers, pack_queue_gates, rate_gate
 from django_taskq.queue_options import QueueOptions
 from django_taskq.rates import parse_rate
@@ -191,6 +194,29 @@ def test_thousands_are_planned_anew_in_order_and_only_once(
     assert {id: after[id] for id in others[1:]} == {id: before[id] for id in others[1:]}
     shard.redis("HSET", shard.keys.declared, "pr:task:t", "1")  # another worker's sweep does it again
     assert declarations.replan(["default"]) == 0
+
+
+def test_none_is_passed_over_while_others_leave_the_schedule(
+    shard: Shard, hand: Hand, declarations: Declarations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sooner = shard.seed_scheduled(20, delay=60_000)
+    send_rated(shard, 1_000, "1/h")
+    declare(declarations, OF_TASK, rate="1/h")
+    for _ in range(3):
+        hand.claim()
+    declare(declarations, OF_TASK, rate="2/h")
+    connections = shard.broker.connections
+    run = connections.run
+
+    def run_and_cancel(script: Script, arguments: Sequence[Any]) -> Any:
+        reply = run(script, arguments)
+        if script is scripts.REPLAN and sooner:
+            leaving, sooner[:] = list(sooner), []
+            assert shard.broker.cancel(leaving) == [True] * 20
+        return reply
+
+    monkeypatch.setattr(connections, "run", run_and_cancel)
+    assert declarations.replan(["default"]) == 999
 
 
 def test_a_rate_that_was_lifted_lets_everybody_start(shard: Shard, hand: Hand, declarations: Declarations) -> None:
