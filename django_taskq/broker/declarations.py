@@ -38,7 +38,7 @@ class Declarations:
 
     def replan(self, queues: Sequence[str]) -> int:
         """Has planned anew what waits for a moment of a rate that has changed; how many messages."""
-        pending = [field for field in self.known() if field.startswith(PENDING)]
+        pending = self._pending()
         if not pending:
             return 0
         limits = [field.removeprefix(f"{PENDING}r:") for field in pending]
@@ -48,8 +48,13 @@ class Declarations:
             moved += went_back
             if not went_back:
                 break
-        self._connections.execute("HDEL", self._keys.declared, *pending)
+        still = self._pending()  # without those that have changed once more meanwhile
+        if done := [field for field, since in pending.items() if still.get(field) == since]:
+            self._connections.execute("HDEL", self._keys.declared, *done)
         return moved
+
+    def _pending(self) -> dict[str, str]:
+        return {field: since for field, since in self.known().items() if field.startswith(PENDING)}
 
     def _replan_queue(self, queue: str, limits: Sequence[str]) -> int:
         keys = self._keys.queue(queue)

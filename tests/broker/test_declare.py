@@ -219,6 +219,34 @@ def test_none_is_passed_over_while_others_leave_the_schedule(
     assert declarations.replan(["default"]) == 999
 
 
+def test_a_rate_that_changes_once_more_meanwhile_is_planned_by_as_well(
+    shard: Shard, hand: Hand, declarations: Declarations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = send_rated(shard, 6, "1/h")
+    declare(declarations, OF_TASK, rate="1/h")
+    hand.claim()
+    declare(declarations, OF_TASK, rate="2/h")
+    connections = shard.broker.connections
+    run, ends = connections.run, []
+
+    def run_and_declare(script: Script, arguments: Sequence[Any]) -> Any:
+        reply = run(script, arguments)
+        if script is scripts.REPLAN:
+            hand.claim()  # plans what went back, by what is about to be the old rate
+            ends.extend([1] if reply == [0, 0] else [])
+            if ends == [1, 1]:  # it has looked for the last time
+                ends.append(1)
+                declare(declarations, OF_TASK, rate="100/s", age=-1)
+        return reply
+
+    monkeypatch.setattr(connections, "run", run_and_declare)
+    for _ in range(2):
+        declarations.replan(["default"])
+    assert {id for _, id in drain(hand, 5, until=5)} == set(sent[1:])
+    assert declarations.replan(["default"]) == 0
+    assert not [field for field in declarations.known() if field.startswith("p")]
+
+
 def test_a_rate_that_was_lifted_lets_everybody_start(shard: Shard, hand: Hand, declarations: Declarations) -> None:
     sent = send_rated(shard, 9, "1/h")
     declare(declarations, OF_TASK, rate="1/h")
