@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any, TypeVar
 
 from django.core.management.base import BaseCommand, CommandError
@@ -63,6 +63,9 @@ def until_ctrl_c() -> Iterator[Event]:
         pressed.set()
         raise KeyboardInterrupt
 
+    if current_thread() is not main_thread():  # which alone takes signals
+        yield pressed
+        return
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield pressed

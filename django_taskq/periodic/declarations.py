@@ -9,7 +9,7 @@ import msgspec
 from django.conf import settings
 
 from django_taskq.core.sealing import is_sealed_json
-from django_taskq.exceptions import InvalidArguments
+from django_taskq.exceptions import InvalidArguments, Undecryptable
 from django_taskq.periodic import arguments
 from django_taskq.periodic_task import PeriodicTask
 from django_taskq.registry import all_tasks
@@ -63,6 +63,8 @@ def opened_text(row: PeriodicTask) -> str:
     if not is_sealed_declaration(row):
         return row.declared
     values = values_of(row.declared)
+    if missing := {"task", "args", "kwargs"} - values.keys():
+        raise Undecryptable(f"Periodic task {row.name}: what it follows has no {', '.join(sorted(missing))}.")
     args, kwargs = arguments.opened(row.name, values["task"], values["args"], values["kwargs"])
     return _text({**values, "args": args, "kwargs": kwargs})
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django_taskq.broker import scripts
 from django_taskq.core.gates import gates_in, gates_of_queue
-from django_taskq.exceptions import TaskqError
+from django_taskq.exceptions import BrokerUnavailable
 from django_taskq.rates import lateness
 
 if TYPE_CHECKING:
@@ -69,9 +69,15 @@ class Starts:
                     arguments = [argument for start in batch for argument in start]
                     self._connections.run(scripts.LATE, (1, self._keys.index, *arguments))
                     break
-                except TaskqError as error:
+                except BrokerUnavailable as error:
                     logger.debug("late starts: %s", error)
                     time.sleep(PAUSE)
+                except Exception as error:  # noqa: BLE001 - the next ones are told, whatever became of these
+                    logger.warning(
+                        "%d late starts cannot be told to Redis; tasks behind the same rate limit may follow them too "
+                        "closely: %s", len(batch), error,
+                    )  # fmt: skip
+                    break
 
 
 def _rates(gates: list[Gate]) -> list[Gate]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -150,3 +151,15 @@ def test_ctrl_c_ends_the_watch_even_where_a_library_swallows_it(monkeypatch, cap
     run("taskq_status", "--json", "--watch", "0.1")
     assert len(looks) == 1
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_thread_may_watch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Enough(Exception):
+        pass
+
+    def looked(broker: Broker) -> Seen:
+        raise Enough
+
+    monkeypatch.setattr(taskq_status, "look", looked)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(Enough):
+        pool.submit(run, "taskq_status", "--watch", "1").result()

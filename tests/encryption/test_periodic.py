@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import html
+import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from django_taskq.broker import Broker
 from django_taskq.core.message import Message
 from django_taskq.exceptions import InvalidArguments, Unsealed
 from django_taskq.periodic import actions, arguments
+from django_taskq.periodic.declarations import opened_text
 from django_taskq.periodic.scheduler import Scheduler
 from django_taskq.periodic.status import troubles
 from django_taskq.periodic.sync import CONFIRM, STALE, synchronise
@@ -238,6 +240,17 @@ def test_moved_altered_and_made_up_ones_are_not_sent(declare: Declare, broker: B
         with pytest.raises(Undecryptable):
             actions.run_now(forged)
     assert Shard(broker).lane() == []
+
+
+def test_a_row_that_follows_half_of_a_declaration_is_like_one_that_cannot_be_opened(declare: Declare) -> None:
+    declare()
+    synchronise(NOON)
+    half = {key: value for key, value in json.loads(the_row().declared).items() if key != "task"}
+    PeriodicTask.objects.update(declared=json.dumps(half))
+    synchronise(NOON)
+    assert json.loads(the_row().declared) == half
+    with pytest.raises(Undecryptable, match="Periodic task report: what it follows has no task"):
+        opened_text(the_row())
 
 
 def test_an_error_does_not_quote_them(declare: Declare, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:

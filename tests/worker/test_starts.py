@@ -9,7 +9,7 @@ import pytest
 from django_taskq.broker import Broker, Submission
 from django_taskq.core.gates import concurrency_gate, pack_queue_gates, rate_gate
 from django_taskq.core.message import Message
-from django_taskq.exceptions import BrokerUnavailable
+from django_taskq.exceptions import BrokerRefused, BrokerUnavailable
 from django_taskq.queue_options import QueueOptions
 from django_taskq.rates import parse_rate
 from django_taskq.worker.starts import Starts, late_starts
@@ -87,4 +87,28 @@ def test_what_was_late_is_told_when_redis_is_back(shard: Shard, monkeypatch: pyt
     hand = Hand(shard)
     monkeypatch.setattr(connections, "run", run_at_the_third_try)
     note_late(shard, hand, Starts(connections, shard.keys, {}), 0.5)
+    wait_for(lambda: shift(shard) > 0.3)
+
+
+def test_what_redis_refuses_is_said_and_does_not_keep_the_next_from_being_told(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections, tries = shard.broker.connections, []
+    run = connections.run
+
+    def run_at_the_second_try(*call: object) -> object:
+        tries.append(call)
+        if len(tries) == 1:
+            raise BrokerRefused("no permissions to run late.lua")
+        return run(*call)  # type: ignore[arg-type]
+
+    shard.send([Submission(gated(GATE), "default")])
+    hand, starts = Hand(shard), Starts(connections, shard.keys, {})
+    [delivery] = hand.claim()
+    delivery.claimed = time.monotonic() - 0.5
+    monkeypatch.setattr(connections, "run", run_at_the_second_try)
+    starts.note(delivery, Message.decode(delivery.fields).gates)
+    wait_for(lambda: "1 late starts cannot be told to Redis" in caplog.text)
+    assert "no permissions to run late.lua" in caplog.text
+    starts.note(delivery, Message.decode(delivery.fields).gates)
     wait_for(lambda: shift(shard) > 0.3)
