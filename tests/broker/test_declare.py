@@ -219,6 +219,27 @@ def test_none_is_passed_over_while_others_leave_the_schedule(
     assert declarations.replan(["default"]) == 999
 
 
+def test_large_messages_are_planned_anew_a_few_at_a_time(
+    shard: Shard, hand: Hand, declarations: Declarations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_rated(shard, 9, "1/h", args=b'["' + b"x" * 400_000 + b'"]')
+    declare(declarations, OF_TASK, rate="1/h")
+    for _ in range(4):
+        hand.claim()
+    assert len(shard.scheduled()) == 8
+    declare(declarations, OF_TASK, rate="2/h")
+    connections = shard.broker.connections
+    run, replies = connections.run, []
+
+    def run_and_note(script: Script, arguments: Sequence[Any]) -> Any:
+        replies.append(run(script, arguments))
+        return replies[-1]
+
+    monkeypatch.setattr(connections, "run", run_and_note)
+    assert declarations.replan(["default"]) == 8
+    assert max(looked for looked, _ in replies) == 3
+
+
 def test_a_rate_that_changes_once_more_meanwhile_is_planned_by_as_well(
     shard: Shard, hand: Hand, declarations: Declarations, monkeypatch: pytest.MonkeyPatch
 ) -> None:

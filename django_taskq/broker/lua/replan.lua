@@ -1,7 +1,7 @@
 -- replan: messages that wait for a moment of a rate which has changed go back to their lanes, in order, and will be given
 -- another one.
 -- KEYS  index, ready, declared, schedule and messages of a queue, its lanes, sleepers, wake
--- ARGV  queue, position from which 500 of its schedule are looked at, then limits: of tasks, or of the queue
+-- ARGV  queue, position from which 500 of its schedule are looked at, about 1 MiB, then limits: of tasks, or of the queue
 -- Returns {messages looked at, how many went back}
 -- @include index
 -- @include clock
@@ -9,7 +9,7 @@
 -- @include lanes
 -- @include unpacked
 -- @include fields
-local MOST = 500
+local MOST, bytes = 500, 1048576
 redis.call('PERSIST', KEYS[1])
 local prefix, queue, moved = string.sub(KEYS[1], 1, -6) .. 'queue:', ARGV[1], 0
 local intervals = {}
@@ -39,10 +39,13 @@ local function back_to_lane(id, message)
   moved = moved + 1
 end
 
-local ids = redis.call('ZRANGE', KEYS[4], ARGV[2], ARGV[2] + MOST - 1)
-for _, id in ipairs(ids) do
-  local message = unpacked(redis.call('HGET', KEYS[5], id))
+local looked = 0
+for _, id in ipairs(redis.call('ZRANGE', KEYS[4], ARGV[2], ARGV[2] + MOST - 1)) do
+  if bytes <= 0 then break end
+  local packed = redis.call('HGET', KEYS[5], id)
+  local message = unpacked(packed)
   if message and is_changed(message) then back_to_lane(id, message) end
+  looked, bytes = looked + 1, bytes - #(packed or '')
 end
 if moved > 0 then wake_sleepers(KEYS[7], KEYS[8], moved, now_ms()) end
-return {#ids, moved}
+return {looked, moved}
