@@ -124,12 +124,18 @@ def test_a_late_exception_never_hits_the_next_task(enough: int) -> None:
                 if work is not None and chance.random() < 0.5 and slot.interrupt(work, TaskTimeout):
                     fired.add(work.delivery.location)
 
+    def kinds() -> set[tuple[str, str]]:
+        """How those ended that were interrupted in time, and too late."""
+        ended = {settlement.delivery.location: settlement for settlement in list(desk.settlements)}
+        hit = [outcome_in(ended[location]) for location in fired.copy()]
+        return {(outcome.status, outcome.reason) for outcome in hit}
+
     threads = [threading.Thread(target=interrupt_at_random) for _ in range(2)]
     for thread in threads:
         thread.start()
     deliveries = []
     deadline = time.monotonic() + 20
-    while len(fired) < enough and time.monotonic() < deadline:
+    while (len(fired) < enough or len(kinds()) < 2) and time.monotonic() < deadline:
         batch = [delivery_of(tasks.spins, random.randrange(2_000)) for _ in range(200)]
         deliveries += batch
         for delivery in batch:
@@ -145,9 +151,8 @@ def test_a_late_exception_never_hits_the_next_task(enough: int) -> None:
     ends = {settlement.delivery.location: outcome_in(settlement) for settlement in settlements}
     innocent = [outcome for location, outcome in ends.items() if location not in fired]
     assert {outcome.status for outcome in innocent} == {"succeeded"}
-    hit = [ends[location] for location in fired]
-    assert {(outcome.status, outcome.reason) for outcome in hit} == {("failed", "timeout"), ("succeeded", "")}
-    assert len(hit) >= 50, (len(hit), tries)
+    assert kinds() == {("failed", "timeout"), ("succeeded", "")}
+    assert len(fired) >= 50, (len(fired), tries)
     assert pool.slots == slots
     assert all(slot.thread.is_alive() and not slot.busy for slot in slots)
     assert pool.notes.read() == []
