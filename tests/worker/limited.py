@@ -52,6 +52,7 @@ def needs_a_gate(path: str, gate: str) -> None:
 @task(max_concurrency=1, on_conflict="discard")
 def one_or_none(path: str, number: int) -> None:
     write(path, event="start", number=number)
+    time.sleep(0.3)  # so that the others come while it runs
 
 
 frail = Breaker("frail", failures=1, within=60, cooldown=0.3)
