@@ -11,7 +11,11 @@ SECRET_KEY = "benchmarks"
 USE_TZ = True
 INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django_taskq", "benchmarks"]
 DATABASES = {"default": database(os.environ["DATABASE_URL"])}
-TASKQ: dict[str, Any] = {"BROKER": os.environ["REDIS_URL"], "OUTBOX": "OUTBOX" in os.environ}
+TASKQ: dict[str, Any] = {
+    "BROKER": os.environ["REDIS_URL"],
+    "OUTBOX": "OUTBOX" in os.environ,
+    "RETENTION_MAX_ROWS": 100_000_000,  # rows are counted at the end: the pruner may take none for being too many
+}
 
 LOGGING = {
     "version": 1,
