@@ -43,5 +43,6 @@ def encode_reference(value: Any) -> dict[str, Any] | None:
 def decode_reference(kind: type, reference: Any) -> Any:
     """As msgspec's `dec_hook`."""
     if _kind is None or not _kind.takes(kind):
+        # The error that msgspec asks a hook for where it does not support a class.
         raise NotImplementedError(f"nothing converts to {kind!r}")
     return _kind.restore(kind, reference)
